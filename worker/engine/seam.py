@@ -1,0 +1,182 @@
+"""The seam between the servicer and an engine: four verbs, three properties, one sink.
+
+An engine is started once, takes requests, and calls each request's sink once per iteration with all
+events of that sink's outputs, on the event loop of `start`. An engine that computes on a thread of its
+own hops to the loop itself, once per iteration. Outputs are named by (sink, key); keys are the
+caller's and are unique within a sink.
+
+Rules, the same for every engine (tests/contract/engine holds them to it):
+- per key: `Started` before the first token, then tokens, then exactly one `Ended`; nothing after it;
+- an end token or stop token id is the last id of its output's tokens, in the same batch as its `Ended`,
+  and named there; the engine puts it back where its backend trimmed it;
+- after `abort` an engine may stay silent for that key: nobody waits for it, and events that still come
+  are dropped by the servicer. Its blocks are free after the iteration that is then running;
+- `submit` returns at once; it raises ServiceError for what it can refuse at once (OVERLOADED,
+  CONTEXT_LENGTH_EXCEEDED for a request that the whole pool cannot hold).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headrace.common.v1.finish_pb2 import FinishReason
+from headrace.rpc.errors import ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are drawn; defaults are neutral. Validated by worker.request_mapping."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def is_greedy(self) -> bool:
+        """No draw is needed: temperature, top_p or top_k leave only the most probable token."""
+        return self.temperature == 0 or self.top_p == 0 or self.top_k == 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """A validated request. Ids are below the vocabulary's size; `max_tokens` fits the context.
+
+    `first_key` names output 0, the others follow in a row. `output_prefix_token_ids` count towards
+    `max_tokens` and `min_tokens` and are not sent again.
+    """
+
+    request_id: str
+    first_key: int
+    prompt_token_ids: Sequence[int]
+    max_tokens: int
+    output_prefix_token_ids: Sequence[int] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stop_token_ids: frozenset[int] = frozenset()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    n: int = 1
+    logprobs: int | None = None
+    cache_salt: str = ""
+    priority: int = 0
+
+    @property
+    def keys(self) -> range:
+        """The keys of all outputs."""
+        return range(self.first_key, self.first_key + self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedEvent:
+    """An output was taken up. Times in milliseconds, as in protos: Started."""
+
+    key: int
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    queue_ms: int
+    prefill_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log probability of one drawn token, and its alternatives, most probable first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndedEvent:
+    """An output's end: `finish_reason` or `error`, never both."""
+
+    key: int
+    finish_reason: FinishReason | None = None
+    error: ServiceError | None = None
+    stop_token_id: int | None = None
+    decode_ms: int = 0
+
+
+@dataclass(slots=True)
+class EngineEvents:
+    """What one iteration did for one sink; parallel arrays, no object per token.
+
+    `keys` and `counts` are equally long; `counts` add up to the length of `token_ids`; a key occurs at
+    most once. `logprobs` holds, for keys that asked, one entry a token of this batch.
+    """
+
+    started: list[StartedEvent] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: dict[int, list[TokenLogprob]] = field(default_factory=dict)
+    ended: list[EndedEvent] = field(default_factory=list)
+
+
+class EventSink(Protocol):
+    """Takes the events of its outputs; never blocks, never raises."""
+
+    def on_events(self, events: EngineEvents) -> None:
+        """Take what one iteration did."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What an engine serves and honours; the source of GetModelResponse.
+
+    `honoured_fields` are dotted names of GenerationRequest's optional fields.
+    """
+
+    model: str
+    engine: str
+    context_length: int
+    block_size: int
+    vocabulary_size: int
+    end_token_ids: frozenset[int]
+    tokenizer_fingerprint: str
+    honoured_fields: frozenset[str]
+    max_logprobs: int
+    max_outputs: int
+    numerics: str
+    system_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How busy an engine is; blocks add up: free + cached + referenced = total."""
+
+    queued_outputs: int = 0
+    total_blocks: int = 0
+    free_blocks: int = 0
+    cached_blocks: int = 0
+    referenced_blocks: int = 0
+    preemptions: int = 0
+    prefilled_tokens: int = 0
+
+
+class Engine(Protocol):
+    """An engine; see the module's docstring for the rules."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it serves; valid after `start`."""
+
+    @property
+    def load(self) -> EngineLoad:
+        """How busy it is now; cheap, may be read from the loop at any time."""
+
+    async def start(self) -> None:
+        """Load the model and begin; returns when requests can be taken. Raises ServiceError."""
+
+    def submit(self, request: EngineRequest, sink: EventSink) -> None:
+        """Queue a request. Raises ServiceError when it is refused at once."""
+
+    def abort(self, sink: EventSink, keys: Sequence[int]) -> None:
+        """End outputs as soon as possible; unknown or ended keys are ignored."""
+
+    async def stop(self) -> None:
+        """End everything that runs with an error, and free all resources."""
