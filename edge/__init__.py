@@ -1,0 +1,1 @@
+"""The edge service: OpenAI's HTTP and SSE in front of tokenizer and workers."""

@@ -1,0 +1,1 @@
+"""What the three services share: contracts' stubs, rpc, runtime, models, client, command line."""

@@ -1,9 +1,9 @@
 """Names of KV blocks: a chained digest over a prompt's full blocks.
 
-A block's digest is the first 16 bytes of BLAKE2b over its parent's digest and the block's token ids as
-little-endian u32. The chain is rooted in what else decides the block's contents: block size, model,
-LoRA adapter and salt, each text preceded by its length in bytes as little-endian u32.
-protos/README.md states the format and its test vectors; tokenizer_svc, edge and worker share this file.
+A block's digest is the first 16 bytes of BLAKE2b over its parent's digest and the block's token
+ids as little-endian u32. The chain is rooted in what else decides the block's contents: block size,
+model, LoRA adapter and salt, each text preceded by its length in bytes as little-endian u32.
+protos/README.md states the format and its test vectors; all services share this file.
 """
 
 import struct

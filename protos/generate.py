@@ -21,7 +21,12 @@ def generate(target: Path) -> None:
     files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("headrace/**/*.proto"))
     services = [name for name in files if name.endswith("service.proto")]
     messages = ["protoc", f"-I{PROTOS}", f"--python_out={target}", f"--mypy_out=quiet:{target}"]
-    stubs = ["protoc", f"-I{PROTOS}", f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}"]
+    stubs = [
+        "protoc",
+        f"-I{PROTOS}",
+        f"--grpc_python_out={target}",
+        f"--mypy_grpc_out=quiet:{target}",
+    ]
     for status in (protoc.main([*messages, *files]), protoc.main([*stubs, *services])):
         if status:
             sys.exit(status)

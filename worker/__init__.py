@@ -1,0 +1,1 @@
+"""The worker service: token ids in, token ids out, on one engine."""

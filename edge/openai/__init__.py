@@ -1,0 +1,1 @@
+"""OpenAI's wire, pure: no I/O, no grpc, no aiohttp, no await."""

@@ -1,0 +1,1 @@
+"""Clients of the gRPC services, for the edge and for internal callers."""

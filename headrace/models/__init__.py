@@ -1,0 +1,1 @@
+"""Model directories: what is in them, and where they come from."""

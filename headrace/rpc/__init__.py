@@ -1,0 +1,1 @@
+"""Errors and frame streams: how the services talk to one another."""

@@ -3,22 +3,25 @@
 One reason, one row: gRPC code, HTTP status, OpenAI's `type` and `code`, whether a client may retry,
 and the metric label (the reason's name in lower case). `edge` renders the HTTP forms, the gRPC
 servers render a status with `google.rpc.ErrorInfo`, the shared streams render a `Failure` message;
-all three read this table and nothing else. Meanings of the reasons: protos/headrace/common/v1/errors.proto.
+all three read this table and nothing else. What the reasons mean: common/v1/errors.proto.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from headrace.common.v1 import errors_pb2
-from headrace.common.v1.errors_pb2 import ErrorReason
 
 DOMAIN = "headrace"
 _INFO_TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
 _STATUS_KEY = "grpc-status-details-bin"
+
+# Enum values are plain ints; this is the type that the stubs give them.
+Reason: TypeAlias = "errors_pb2.ErrorReason.ValueType"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ _SERVER = "server_error"
 _BUSY = "service_unavailable_error"
 R = errors_pb2
 
-ERROR_TABLE: Mapping[ErrorReason, ErrorRow] = {
+ERROR_TABLE: Mapping[Reason, ErrorRow] = {
     R.ERROR_REASON_INVALID_REQUEST: _row(_G.INVALID_ARGUMENT, 400, _INVALID, None),
     R.ERROR_REASON_UNSUPPORTED_PARAMETER: _row(
         _G.UNIMPLEMENTED, 400, _INVALID, "unsupported_parameter"
@@ -59,9 +62,7 @@ ERROR_TABLE: Mapping[ErrorReason, ErrorRow] = {
         _G.UNIMPLEMENTED, 405, _INVALID, "method_not_supported"
     ),
     R.ERROR_REASON_REQUEST_TIMEOUT: _row(_G.DEADLINE_EXCEEDED, 408, _INVALID, "request_timeout"),
-    R.ERROR_REASON_REQUEST_TOO_LARGE: _row(
-        _G.INVALID_ARGUMENT, 413, _INVALID, "request_too_large"
-    ),
+    R.ERROR_REASON_REQUEST_TOO_LARGE: _row(_G.INVALID_ARGUMENT, 413, _INVALID, "request_too_large"),
     R.ERROR_REASON_DUPLICATE_REQUEST_ID: _row(_G.ALREADY_EXISTS, 500, _SERVER, "internal_error"),
     R.ERROR_REASON_RATE_LIMITED: _row(
         _G.RESOURCE_EXHAUSTED, 429, "rate_limit_error", "rate_limit_exceeded", retry=True
@@ -85,7 +86,7 @@ ERROR_TABLE: Mapping[ErrorReason, ErrorRow] = {
 }
 
 # For a peer's status that carries no ErrorInfo of ours: every gRPC code has a reason.
-_FALLBACK: Mapping[grpc.StatusCode, ErrorReason] = {
+_FALLBACK: Mapping[grpc.StatusCode, Reason] = {
     _G.OK: R.ERROR_REASON_ENGINE_FAILURE,
     _G.CANCELLED: R.ERROR_REASON_CLIENT_CANCELLED,
     _G.UNKNOWN: R.ERROR_REASON_ENGINE_FAILURE,
@@ -115,7 +116,7 @@ class ServiceError(Exception):
     `retry_after_seconds` becomes Retry-After where the row says that a retry may help.
     """
 
-    reason: ErrorReason
+    reason: Reason
     message: str
     param: str | None = None
     openai_code: str | None = field(default=None, kw_only=True)
@@ -135,7 +136,7 @@ class ServiceError(Exception):
         return reason_label(self.reason)
 
 
-def reason_label(reason: ErrorReason) -> str:
+def reason_label(reason: Reason) -> str:
     """The reason's name in lower case without its prefix; `unknown` for a value of a newer peer."""
     if reason not in ERROR_TABLE:
         return "unknown"
@@ -181,9 +182,7 @@ def _error_from_status(status: status_pb2.Status) -> ServiceError | None:
         info = error_details_pb2.ErrorInfo()
         if detail.type_url == _INFO_TYPE and detail.Unpack(info) and info.domain == DOMAIN:
             known = info.reason in R.ErrorReason.keys()  # noqa: SIM118 (an enum wrapper is no dict)
-            reason = (
-                R.ErrorReason.Value(info.reason) if known else R.ERROR_REASON_ENGINE_FAILURE
-            )
+            reason = R.ErrorReason.Value(info.reason) if known else R.ERROR_REASON_ENGINE_FAILURE
             return ServiceError(reason, status.message, info.metadata.get("parameter"))
     return None
 
@@ -195,7 +194,7 @@ def trailing_status(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
 
 @contextmanager
 def translated_rpc_errors(peer: str) -> Iterator[None]:
-    """Turn a peer's AioRpcError into the ServiceError that it stands for; `peer` names it in messages."""
+    """Raise a peer's AioRpcError as the ServiceError it stands for; messages name `peer`."""
     try:
         yield
     except grpc.aio.AioRpcError as error:

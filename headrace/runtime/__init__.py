@@ -1,0 +1,1 @@
+"""Settings, logs, lifecycle: how a service process runs."""

@@ -1,16 +1,17 @@
 """The seam between the servicer and an engine: four verbs, three properties, one sink.
 
 An engine is started once, takes requests, and calls each request's sink once per iteration with all
-events of that sink's outputs, on the event loop of `start`. An engine that computes on a thread of its
-own hops to the loop itself, once per iteration. Outputs are named by (sink, key); keys are the
+events of that sink's outputs, on the event loop of `start`. An engine that computes on a thread of
+its own hops to the loop itself, once per iteration. Outputs are named by (sink, key); keys are the
 caller's and are unique within a sink.
 
 Rules, the same for every engine (tests/contract/engine holds them to it):
-- per key: `Started` before the first token, then tokens, then exactly one `Ended`; nothing after it;
-- an end token or stop token id is the last id of its output's tokens, in the same batch as its `Ended`,
-  and named there; the engine puts it back where its backend trimmed it;
-- after `abort` an engine may stay silent for that key: nobody waits for it, and events that still come
-  are dropped by the servicer. Its blocks are free after the iteration that is then running;
+- per key: `StartedEvent` before the first token, then tokens, then exactly one `EndedEvent`;
+  nothing after it;
+- an end token or stop token id is the last id of its output's tokens, in the same batch as its
+  `EndedEvent`, and named there; the engine puts it back where its backend trimmed it;
+- after `abort` an engine may stay silent for that key: nobody waits for it, and events that still
+  come are dropped by the servicer. Its blocks are free after the iteration that is then running;
 - `submit` returns at once; it raises ServiceError for what it can refuse at once (OVERLOADED,
   CONTEXT_LENGTH_EXCEEDED for a request that the whole pool cannot hold).
 """
@@ -95,7 +96,7 @@ class EndedEvent:
     """An output's end: `finish_reason` or `error`, never both."""
 
     key: int
-    finish_reason: FinishReason | None = None
+    finish_reason: "FinishReason.ValueType | None" = None
     error: ServiceError | None = None
     stop_token_id: int | None = None
     decode_ms: int = 0
@@ -105,8 +106,8 @@ class EndedEvent:
 class EngineEvents:
     """What one iteration did for one sink; parallel arrays, no object per token.
 
-    `keys` and `counts` are equally long; `counts` add up to the length of `token_ids`; a key occurs at
-    most once. `logprobs` holds, for keys that asked, one entry a token of this batch.
+    `keys` and `counts` are equally long; `counts` add up to the length of `token_ids`; a key occurs
+    at most once. `logprobs` holds, for keys that asked, one entry a token of this batch.
     """
 
     started: list[StartedEvent] = field(default_factory=list)

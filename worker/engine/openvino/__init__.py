@@ -1,0 +1,1 @@
+"""The embedded CPU engine: paged attention over OpenVINO's kernels."""
