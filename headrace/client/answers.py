@@ -1,0 +1,164 @@
+"""What a caller of the backend gives and gets: a prompt, generation options, and a consumer.
+
+Everything here is about one request; nothing here does I/O. `headrace.client.backend` does it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from headrace.rpc.errors import ServiceError
+from headrace.tokenizer.v1.render_pb2 import Decoder
+from headrace.worker.v1.generation_pb2 import SamplingParams
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a conversation; `content` None is null."""
+
+    role: str
+    content: str | None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A prompt as tokenizer_svc rendered it: ids, and how to decode the answer."""
+
+    model: str
+    token_ids: Sequence[int]
+    decoder: Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """What to generate. `sampling` is the wire's own message: unset fields stay unset.
+
+    `max_tokens` None = to the end of the context. `deadline` is a time of the running event loop's
+    clock, in seconds; None = no deadline.
+    """
+
+    request_id: str
+    sampling: SamplingParams
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    n: int = 1
+    stop_strings: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    cache_salt: str = ""
+    priority: int = 0
+    deadline: float | None = None
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+@dataclass(slots=True)
+class OutputResult:
+    """How one output ended. `completion_tokens` includes the token that completed the end."""
+
+    finish_reason: Finish
+    completion_tokens: int
+    stop_string: str | None = None
+
+
+@dataclass(slots=True)
+class AnswerTimes:
+    """What the worker said when it took the request up; milliseconds."""
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    queue_ms: int = 0
+    prefill_ms: int = 0
+
+
+@dataclass(slots=True)
+class AnswerUsage:
+    """Tokens of a request so far; kept current by the backend, readable at any time."""
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: list[int] = field(default_factory=list)
+
+
+class AnswerConsumer(Protocol):
+    """Takes an answer. Every call comes on the event loop; none may block or raise."""
+
+    @property
+    def has_delivered(self) -> bool:
+        """Whether text, a logprob entry or a finish has reached the caller: then no retry."""
+
+    def on_started(self, times: AnswerTimes) -> None:
+        """The worker took the request up; once an attempt."""
+
+    def text_writer(self, index: int) -> Callable[[str], None]:
+        """The callable that takes output `index`'s text deltas, none of them empty.
+
+        Asked for once an attempt and called once a delta: the hot path.
+        """
+
+    def on_finish(self, index: int, result: OutputResult) -> None:
+        """Output `index` ended; nothing more comes for it."""
+
+    def on_done(self) -> None:
+        """All outputs ended."""
+
+    def on_error(self, error: ServiceError) -> None:
+        """The request failed; nothing more comes."""
+
+
+class Generation(Protocol):
+    """A running request."""
+
+    @property
+    def usage(self) -> AnswerUsage:
+        """Tokens so far."""
+
+    def abort(self) -> None:
+        """End it now, whatever it is doing; idempotent. No more calls to the consumer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that at least one worker serves and one tokenizer renders, now or before.
+
+    `honoured_fields` as in the worker's GetModelResponse; `created` in Unix seconds.
+    """
+
+    name: str
+    context_length: int
+    honoured_fields: frozenset[str]
+    max_outputs: int
+    max_logprobs: int
+    system_fingerprint: str
+    created: int
+
+
+class ChatBackend(Protocol):
+    """What stands behind the edge: tokenizers and workers, their streams, loss and retry."""
+
+    @property
+    def models(self) -> Sequence[ServedModel]:
+        """Models that can be asked for; empty while nothing is connected."""
+
+    @property
+    def is_ready(self) -> bool:
+        """At least one worker and one tokenizer of one model take requests now."""
+
+    async def render(
+        self, model: str, messages: Sequence[ChatMessage], *, timeout_seconds: float
+    ) -> RenderedPrompt:
+        """Render a conversation.
+
+        Raises ServiceError (context_length_exceeded, invalid_request, no_worker_available, …).
+        """
+
+    def generate(
+        self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
+    ) -> Generation:
+        """Start generating; returns at once, the consumer hears the rest.
+
+        Raises ServiceError when nothing could be started (no worker, too large, unsupported).
+        """
