@@ -1,0 +1,144 @@
+"""The gRPC server of a service: size limits, health, reflection, and the boundary of errors.
+
+The boundary is the only place that turns exceptions into statuses: a ServiceError becomes its row's
+code with ErrorInfo, a broken frame contract FAILED_PRECONDITION or INVALID_ARGUMENT, anything else
+INTERNAL with its stack in the log and none of it on the wire.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError, trailing_status
+from headrace.rpc.frame_stream import FrameViolationError, StreamLostError
+from headrace.rpc.limits import SERVER_OPTIONS
+from headrace.runtime.errors import StartError
+
+_log = structlog.get_logger(__name__)
+
+
+class ErrorBoundary(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpc is untyped
+    """Catches what handlers raise and answers with the status that it stands for."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of the call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _guarded_unary(handler.unary_unary, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _guarded_stream(handler.unary_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.stream_stream and method.startswith("/headrace."):
+            return grpc.stream_stream_rpc_method_handler(
+                _guarded_unary(handler.stream_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return handler
+
+
+def _guarded_unary(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Any]:
+    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await behaviour(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the gRPC server's boundary)
+            await _abort(error, context, method)
+
+    return guarded
+
+
+def _guarded_stream(
+    behaviour: Callable[..., AsyncIterator[Any]], method: str
+) -> Callable[..., AsyncIterator[Any]]:
+    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the gRPC server's boundary)
+            await _abort(error, context, method)
+
+    return guarded
+
+
+async def _abort(error: Exception, context: grpc.aio.ServicerContext, method: str) -> NoReturn:
+    failure = _service_error(error, method)
+    await context.abort(failure.row.grpc_code, failure.message, trailing_status(failure))
+    raise AssertionError("abort returns never")
+
+
+def _service_error(error: Exception, method: str) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, FrameViolationError):
+        _log.error("frame_violation", method=method, problem=str(error))
+        return ServiceError(errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER, str(error))
+    if isinstance(error, StreamLostError):
+        _log.warning("stream_lost", method=method, problem=str(error))
+        return ServiceError(errors_pb2.ERROR_REASON_CLIENT_CANCELLED, str(error))
+    _log.error("unhandled_error", method=method, exc_info=error)
+    return ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, "internal error")
+
+
+class GrpcServer:
+    """A service's server: bound at construction, healthy from `serve` to `not_serving`.
+
+    `add` registers a servicer by its generated function; `service_names` are what health and
+    reflection know. Raises StartError for an address that cannot be bound.
+    """
+
+    def __init__(self, host: str, port: int, service_names: Sequence[str]) -> None:
+        self._server = grpc.aio.server(interceptors=[ErrorBoundary()], options=SERVER_OPTIONS)
+        self._names = ("", *service_names)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.host = host
+        try:
+            self.port: int = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {host}:{port}: the port is taken") from error
+
+    def add(self, register: Callable[[Any, Any], None], servicer: object) -> None:
+        """Register a servicer with its generated `add_…Servicer_to_server`."""
+        register(servicer, self._server)
+
+    async def serve(self) -> None:
+        """Accept calls and report healthy."""
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def not_serving(self) -> None:
+        """Report unhealthy; calls are still served."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take nothing new and end what runs, at the latest after the grace."""
+        await self._server.stop(grace_seconds)
+
+    async def _set_health(self, status: int) -> None:
+        for name in self._names:
+            await self._health.set(name, status)
