@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from headrace.runtime.errors import StartError
 
@@ -76,7 +76,7 @@ def read_chat_template(folder: Path) -> str | None:
     """
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return _read_bytes(file).decode(errors="replace")
+        return _decoded(file)
     source = folder / "tokenizer_config.json"
     template = _read_object(source).get("chat_template") if source.is_file() else None
     if isinstance(template, list):
@@ -109,6 +109,13 @@ def tokenizer_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _decoded(file: Path) -> str:
+    try:
+        return _read_bytes(file).decode()
+    except UnicodeDecodeError as error:
+        raise StartError(f"{file} is not UTF-8 text: {error}") from error
+
+
 def _end_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
     """generation_config.json wins over config.json, as in Hugging Face's generate()."""
     source = folder / "generation_config.json"
@@ -120,7 +127,7 @@ def _end_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _is_token_id(value: object) -> bool:
+def _is_token_id(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -132,7 +139,7 @@ def _positive(config: Mapping[str, Any], key: str, source: Path) -> int:
     value = config.get(key)
     if not _is_token_id(value) or value == 0:
         raise StartError(f"{source}: {key} must be a positive integer, is {json.dumps(value)}")
-    return int(value)  # type: ignore[arg-type]
+    return value
 
 
 def _read_object(source: Path) -> dict[str, Any]:
