@@ -5,7 +5,7 @@ code with ErrorInfo, a broken frame contract FAILED_PRECONDITION or INVALID_ARGU
 INTERNAL with its stack in the log and none of it on the wire.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -23,58 +23,36 @@ _log = structlog.get_logger(__name__)
 
 
 class ErrorBoundary(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpc is untyped
-    """Catches what handlers raise and answers with the status that it stands for."""
+    """Catches what our handlers raise and answers with the status that it stands for.
+
+    All of them are coroutines, streaming ones included: they read and write through the context.
+    """
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler of the call."""
+        """Wrap the handler of the call, if it is ours."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         method = handler_call_details.method
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                _guarded_unary(handler.unary_unary, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                _guarded_stream(handler.unary_stream, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.stream_stream and method.startswith("/headrace."):
-            return grpc.stream_stream_rpc_method_handler(
-                _guarded_unary(handler.stream_stream, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return handler
+        if handler is None or not method.startswith("/headrace."):
+            return handler
+        forms = (
+            (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+            (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+            (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+        )
+        behaviour, make = next(form for form in forms if form[0])
+        return make(
+            _guarded(behaviour, method), handler.request_deserializer, handler.response_serializer
+        )
 
 
-def _guarded_unary(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Any]:
+def _guarded(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Any]:
     async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await behaviour(request, context)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 (the gRPC server's boundary)
-            await _abort(error, context, method)
-
-    return guarded
-
-
-def _guarded_stream(
-    behaviour: Callable[..., AsyncIterator[Any]], method: str
-) -> Callable[..., AsyncIterator[Any]]:
-    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        try:
-            async for response in behaviour(request, context):
-                yield response
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 (the gRPC server's boundary)

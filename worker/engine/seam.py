@@ -93,13 +93,17 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class EndedEvent:
-    """An output's end: `finish_reason` or `error`, never both."""
+    """An output's end: `finish_reason` or `error`, never both.
+
+    `num_output_tokens` counts what was generated here, without the request's output prefix.
+    """
 
     key: int
     finish_reason: "FinishReason.ValueType | None" = None
     error: ServiceError | None = None
     stop_token_id: int | None = None
     decode_ms: int = 0
+    num_output_tokens: int = 0
 
 
 @dataclass(slots=True)

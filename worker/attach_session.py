@@ -1,0 +1,154 @@
+"""One edge's shared stream on the worker: its requests, and the frames to and from it."""
+
+from collections.abc import Iterable
+
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError, reason_label
+from headrace.rpc.frame_stream import FrameCall, FrameStream, FrameViolationError
+from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
+from headrace.runtime.identity import Identity
+from headrace.worker.v1.attach_pb2 import AttachRequest, AttachResponse, Submission
+from worker.active_requests import ActiveRequest, RequestTable
+from worker.attach_outbox import AttachOutbox
+from worker.engine.seam import EndedEvent, Engine, EngineEvents
+from worker.events import (
+    ended_to_proto,
+    failed_terminal,
+    logprobs_to_proto,
+    only_open,
+    outcome_label,
+    started_to_proto,
+)
+from worker.request_mapping import engine_request
+
+
+class AttachSession:
+    """The engine's sink for one stream; engine keys are the stream's handles.
+
+    An aborted output leaves the table and gets its terminal at once; what the engine still says of
+    it is a stray. When the stream ends, everything on it is aborted.
+    """
+
+    def __init__(
+        self,
+        call: FrameCall[AttachRequest, AttachResponse],
+        engine: Engine,
+        table: RequestTable,
+        identity: Identity,
+        timing: FrameTiming,
+    ) -> None:
+        self._engine = engine
+        self._table = table
+        self._outbox = AttachOutbox()
+        self._open: dict[int, ActiveRequest] = {}
+        self._highest_handle = 0
+        self._draining = False
+        self._stream: FrameStream[AttachRequest, AttachResponse] = FrameStream(
+            call, self._outbox, self._on_frame, identity, peer="edge", timing=timing
+        )
+
+    async def run(self) -> None:
+        """Serve until the stream ends; then nothing of it is left."""
+        try:
+            await self._stream.run()
+        finally:
+            self._abort(list(self._open), errors_pb2.ERROR_REASON_CLIENT_CANCELLED)
+
+    def drain(self) -> None:
+        """Take nothing new, and say so."""
+        self._draining = True
+        self._stream.drain()
+
+    def _on_frame(self, frame: AttachRequest) -> None:
+        for submission in frame.submissions:
+            self._submit(submission)
+        if frame.aborted_handles:
+            reason = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
+            strays = self._abort(frame.aborted_handles, reason)
+            self._table.stray_entries += strays
+        if not self._outbox.is_empty:
+            self._stream.wake()
+
+    def _submit(self, submission: Submission) -> None:
+        first = submission.first_handle
+        if first <= self._highest_handle:
+            raise FrameViolationError(
+                f"edge opened handle {first} after handle {self._highest_handle}"
+            )
+        self._highest_handle = first + max(1, submission.request.n) - 1
+        try:
+            self._open_request(submission)
+        except ServiceError as error:
+            for handle in range(first, self._highest_handle + 1):
+                self._open.pop(handle, None)
+                self._outbox.end(failed_terminal(handle, error))
+
+    def _open_request(self, submission: Submission) -> None:
+        if self._draining:
+            raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker is shutting down")
+        wire = submission.request
+        request = engine_request(wire, submission.first_handle, self._engine.info)
+        # Entered before the engine has it: an engine may report from within submit.
+        self._outbox.accept(request.keys)
+        active = self._table.open(wire, request, lambda: self._deadline(request.keys))
+        self._open.update(dict.fromkeys(request.keys, active))
+        try:
+            self._engine.submit(request, self)
+        except ServiceError as error:
+            active.outcomes.append(error.label)
+            self._table.release(active)
+            raise
+
+    def _deadline(self, keys: Iterable[int]) -> None:
+        self._abort(keys, errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED)
+        self._stream.wake()
+
+    def _abort(self, handles: Iterable[int], reason: "errors_pb2.ErrorReason.ValueType") -> int:
+        """End outputs at once and tell the engine; returns how many were unknown."""
+        known = [handle for handle in handles if handle in self._open]
+        strays = len(list(handles)) - len(known)
+        if known:
+            self._engine.abort(self, known)
+            self._table.aborted_outputs += len(known)
+        error = ServiceError(reason, f"the request was ended: {reason_label(reason)}")
+        for handle in known:
+            self._end(EndedEvent(handle, error=error))
+        return strays
+
+    def on_events(self, events: EngineEvents) -> None:
+        """Take one iteration of the engine into the frame under construction."""
+        if not self._all_open(events):
+            events, strays = only_open(events, self._open)
+            self._table.stray_entries += strays
+        for started in events.started:
+            self._open[started.key].started = started
+            self._outbox.start(started_to_proto(started, started.key))
+        if self._outbox.pending_tokens > MAX_PENDING_TOKENS:
+            self._refuse_slow(events)
+        elif events.keys:
+            logprobs = [logprobs_to_proto(key, entry) for key, entry in events.logprobs.items()]
+            self._outbox.tokens(events.keys, events.counts, events.token_ids, logprobs)
+        for ended in events.ended:
+            if ended.key in self._open:
+                self._end(ended)
+        self._stream.wake()
+
+    def _all_open(self, events: EngineEvents) -> bool:
+        is_open = self._open.keys()
+        named = {event.key for event in events.started}
+        named.update(event.key for event in events.ended)
+        named.update(events.keys)
+        return is_open >= named
+
+    def _refuse_slow(self, events: EngineEvents) -> None:
+        # The edge takes no frames: single requests end, the stream lives.
+        self._abort(events.keys, errors_pb2.ERROR_REASON_OVERLOADED)
+
+    def _end(self, event: EndedEvent) -> None:
+        active = self._open.pop(event.key)
+        self._outbox.end(ended_to_proto(event, event.key))
+        active.open_keys.discard(event.key)
+        active.output_tokens += event.num_output_tokens
+        active.outcomes.append(outcome_label(event))
+        if not active.open_keys:
+            self._table.release(active)

@@ -1,0 +1,107 @@
+"""One Generate call: the simple form of a request, with the meaning that it has in Attach."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+from headrace.worker.v1.generate_pb2 import GenerateResponse, OutputTokens
+from headrace.worker.v1.generation_pb2 import GenerationRequest
+from worker.active_requests import ActiveRequest, RequestTable
+from worker.engine.seam import EndedEvent, Engine, EngineEvents
+from worker.events import (
+    ended_to_proto,
+    logprobs_to_proto,
+    only_open,
+    outcome_label,
+    started_to_proto,
+)
+from worker.request_mapping import engine_request
+
+
+class GenerateCall:
+    """The engine's sink for one call; engine keys are output indexes.
+
+    Events wait in one batch until the caller's stream takes them; it is bounded by n times max_tokens.
+    """
+
+    def __init__(self, engine: Engine, table: RequestTable) -> None:
+        self._engine = engine
+        self._table = table
+        self._open: dict[int, ActiveRequest] = {}
+        self._events: list[EngineEvents] = []
+        self._failure: ServiceError | None = None
+        self._wake = asyncio.Event()
+
+    async def run(
+        self, wire: GenerationRequest, write: Callable[[GenerateResponse], Awaitable[None]]
+    ) -> None:
+        """Submit, and write events until all outputs ended; a failure is raised.
+
+        Leaving early, for whatever reason, aborts what still runs.
+        """
+        request = engine_request(wire, 0, self._engine.info)
+        active = self._table.open(wire, request, self._deadline)
+        self._open = dict.fromkeys(request.keys, active)
+        try:
+            self._engine.submit(request, self)
+            while self._open or self._events:
+                await self._wake.wait()
+                self._wake.clear()
+                batches, self._events = self._events, []
+                for events in batches:
+                    for response in self._responses(events):
+                        await write(response)
+                if self._failure is not None:
+                    raise self._failure
+        finally:
+            self._leave(active)
+
+    def _leave(self, active: ActiveRequest) -> None:
+        if self._open:
+            self._engine.abort(self, list(self._open))
+            self._table.aborted_outputs += len(self._open)
+            active.outcomes.append(self._failure.label if self._failure else "client_cancelled")
+            self._open = {}
+        self._table.release(active)
+
+    def _deadline(self) -> None:
+        self._failure = ServiceError(
+            errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "the request's time ran out"
+        )
+        self._wake.set()
+
+    def on_events(self, events: EngineEvents) -> None:
+        """Take one iteration of the engine."""
+        events, strays = only_open(events, self._open)
+        self._table.stray_entries += strays
+        for ended in events.ended:
+            self._close(ended)
+        self._events.append(events)
+        self._wake.set()
+
+    def _close(self, ended: EndedEvent) -> None:
+        active = self._open.pop(ended.key)
+        active.output_tokens += ended.num_output_tokens
+        active.outcomes.append(outcome_label(ended))
+        self._failure = self._failure or ended.error
+
+    def _responses(self, events: EngineEvents) -> list[GenerateResponse]:
+        responses = [
+            GenerateResponse(started=started_to_proto(event, event.key)) for event in events.started
+        ]
+        position = 0
+        for key, count in zip(events.keys, events.counts, strict=True):
+            tokens = OutputTokens(
+                handle=key, token_ids=events.token_ids[position : position + count]
+            )
+            if key in events.logprobs:
+                tokens.logprobs.CopyFrom(logprobs_to_proto(key, events.logprobs[key]))
+            responses.append(GenerateResponse(tokens=tokens))
+            position += count
+        responses += [
+            GenerateResponse(terminal=ended_to_proto(event, event.key))
+            for event in events.ended
+            if event.error is None
+        ]
+        return responses
