@@ -1,0 +1,58 @@
+"""Logs: structlog on stderr, JSON lines unless stderr is a terminal.
+
+An event has a constant snake_case name and keywords; prompts and answers are never logged. Records
+of libraries that use the standard logging module take the same way out.
+"""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+
+def configure_logs(level: str = "info", *, service: str, stream: TextIO | None = None) -> None:
+    """Set up logging for this process; `level` is debug, info, warning or error.
+
+    Every line carries `service`, an ISO timestamp in UTC and the level.
+    """
+    target = stream or sys.stderr
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _service_adder(service),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=_renderers(pretty=target.isatty())
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(number)
+
+
+def _renderers(*, pretty: bool) -> list[structlog.typing.Processor]:
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if pretty:
+        return [strip, structlog.dev.ConsoleRenderer()]
+    return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _service_adder(service: str) -> structlog.typing.Processor:
+    def add_service(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        event.setdefault("service", service)
+        return event
+
+    return add_service
