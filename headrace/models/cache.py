@@ -11,7 +11,10 @@ from headrace.models.directory import ModelDirectory, open_model_directory
 from headrace.runtime.errors import StartError
 
 
-def resolve_model(name_or_path: str, cache_dir: Path) -> Path:
+DEFAULT_CACHE_DIR = Path("~/.cache/headrace/models")
+
+
+def resolve_model(name_or_path: str, cache_dir: Path = DEFAULT_CACHE_DIR) -> Path:
     """The folder of a model: a path where it contains a slash, else a name in `cache_dir`.
 
     Raises StartError when there is no such folder; nothing is fetched here.

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from headrace.models.cache import DEFAULT_CACHE_DIR
 from headrace.runtime.settings import SettingsGroup
 
 
 class ModelsSettings(SettingsGroup):
     """Where models are kept."""
 
-    cache_dir: Path = Path("~/.cache/headrace/models")
+    cache_dir: Path = DEFAULT_CACHE_DIR
     """Folder that holds one model directory per name; `~` is the user's home."""
