@@ -1,0 +1,153 @@
+"""Answers in OpenAI's form: the whole completion, and the chunks of a streamed one.
+
+A text chunk is a prebuilt head and tail around one encoded string, since it is built once a token.
+Chunks never hold a line separator other than the blank line that ends an event.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from headrace.client.answers import Finish
+
+DONE_EVENT = b"data: [DONE]\n\n"
+# No more than these of the separators that a client may split lines at survive JSON encoding.
+_SEPARATORS = (
+    (b"\xc2\x85", b"\\u0085"),
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of a request; completion tokens of all outputs together."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerIdentity:
+    """What all chunks of an answer have in common; `created` in Unix seconds."""
+
+    completion_id: str
+    model: str
+    created: int
+    system_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedOutput:
+    """One output of a whole answer."""
+
+    text: str
+    finish_reason: Finish
+
+
+def encode_text(text: str) -> bytes:
+    """A JSON string; line separators beyond ASCII are escaped."""
+    encoded = orjson.dumps(text)
+    return encoded if text.isascii() else _escape_separators(encoded)
+
+
+def _escape_separators(encoded: bytes) -> bytes:
+    for separator, escape in _SEPARATORS:
+        if separator in encoded:
+            encoded = encoded.replace(separator, escape)
+    return encoded
+
+
+def usage_json(usage: Usage) -> dict[str, object]:
+    """The usage object; `cached_tokens` stands at the top too."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def build_completion(
+    identity: AnswerIdentity, outputs: Sequence[FinishedOutput], usage: Usage
+) -> bytes:
+    """The whole answer; choices in the order of their indexes."""
+    choices: list[dict[str, object]] = [
+        {
+            "index": index,
+            "message": {
+                "role": "assistant",
+                "content": output.text,
+                "refusal": None,
+                "annotations": [],
+            },
+            "logprobs": None,
+            "finish_reason": output.finish_reason,
+        }
+        for index, output in enumerate(outputs)
+    ]
+    return orjson.dumps(
+        {
+            "id": identity.completion_id,
+            "object": "chat.completion",
+            "created": identity.created,
+            "model": identity.model,
+            "choices": choices,
+            "usage": usage_json(usage),
+            "service_tier": "default",
+            "system_fingerprint": identity.system_fingerprint or None,
+        }
+    )
+
+
+class ChunkEncoder:
+    """Builds the events of one streamed answer."""
+
+    def __init__(self, identity: AnswerIdentity, *, include_usage: bool) -> None:
+        common = orjson.dumps(
+            {
+                "id": identity.completion_id,
+                "object": "chat.completion.chunk",
+                "created": identity.created,
+                "model": identity.model,
+                "service_tier": "default",
+                "system_fingerprint": identity.system_fingerprint or None,
+            }
+        )
+        self._head = b"data: " + _escape_separators(common).removesuffix(b"}") + b',"choices":['
+        self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
+
+    def role(self, index: int) -> bytes:
+        """The first event of an output."""
+        delta = b'{"role":"assistant","content":"","refusal":null}'
+        return self._head + _choice(index, delta, None) + self._tail
+
+    def text_affixes(self, index: int) -> tuple[bytes, bytes]:
+        """What stands before and after the encoded text in an output's text events."""
+        head, tail = _choice(index, b'{"content":\x00}', None).split(b"\x00")
+        return self._head + head, tail + self._tail
+
+    def finish(self, index: int, reason: Finish) -> bytes:
+        """The last event of an output."""
+        return self._head + _choice(index, b"{}", reason) + self._tail
+
+    def usage(self, usage: Usage) -> bytes:
+        """The event with the counts, after all outputs."""
+        return self._head + b'],"usage":' + orjson.dumps(usage_json(usage)) + b"}\n\n"
+
+
+def _choice(index: int, delta: bytes, reason: Finish | None) -> bytes:
+    return b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}' % (
+        index,
+        delta,
+        orjson.dumps(reason),
+    )

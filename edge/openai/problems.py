@@ -1,0 +1,165 @@
+"""The refusals of a request, in OpenAI's wording: one function a kind, each giving a ServiceError.
+
+Every message names the parameter, the bound and the value; `param` and `code` are OpenAI's.
+"""
+
+from typing import Any
+
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+
+_INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
+_SHOWN_CHARACTERS = 64
+
+
+def refused(message: str, param: str | None, code: str | None = None) -> ServiceError:
+    """An invalid request with a message of its own."""
+    return ServiceError(_INVALID, message, param, openai_code=code)
+
+
+def missing(param: str) -> ServiceError:
+    """A required field is absent or null."""
+    return refused(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+
+
+def wrong_type(param: str, expected: str, value: Any) -> ServiceError:
+    """A value of another JSON type than `expected`, such as "an integer"."""
+    return refused(
+        f"Invalid type for '{param}': expected {expected}, but got {_type_name(value)} instead.",
+        param,
+        "invalid_type",
+    )
+
+
+def above_maximum(param: str, kind: str, most: float, value: float) -> ServiceError:
+    """A number that is too large; `kind` is "integer" or "decimal"."""
+    return refused(
+        f"Invalid '{param}': {kind} above maximum value. "
+        f"Expected a value <= {_number(most)}, but got {_number(value)} instead.",
+        param,
+        f"{kind}_above_max_value",
+    )
+
+
+def below_minimum(param: str, kind: str, least: float, value: float) -> ServiceError:
+    """A number that is too small; `kind` is "integer" or "decimal"."""
+    return refused(
+        f"Invalid '{param}': {kind} below minimum value. "
+        f"Expected a value >= {_number(least)}, but got {_number(value)} instead.",
+        param,
+        f"{kind}_below_min_value",
+    )
+
+
+def array_too_long(param: str, most: int, length: int) -> ServiceError:
+    """An array with more than `most` items."""
+    return refused(
+        f"Invalid '{param}': array too long. Expected an array with maximum length {most}, "
+        f"but got an array with length {length} instead.",
+        param,
+        "array_above_max_length",
+    )
+
+
+def empty_array(param: str) -> ServiceError:
+    """An array without items where one is needed."""
+    return refused(
+        f"Invalid '{param}': empty array. Expected an array with minimum length 1, "
+        "but got an empty array instead.",
+        param,
+        "empty_array",
+    )
+
+
+def object_too_large(param: str, most: int, count: int) -> ServiceError:
+    """An object with more than `most` properties."""
+    return refused(
+        f"Invalid '{param}': too many properties. Expected an object with at most {most} "
+        f"properties, but got an object with {count} properties instead.",
+        param,
+        "object_above_max_properties",
+    )
+
+
+def empty_string(param: str) -> ServiceError:
+    """A string without characters where one is needed."""
+    return refused(
+        f"Invalid '{param}': empty string. Expected a string with minimum length 1, "
+        "but got an empty string instead.",
+        param,
+        "empty_string",
+    )
+
+
+def string_too_long(param: str, most: int, length: int) -> ServiceError:
+    """A string of more than `most` characters."""
+    return refused(
+        f"Invalid '{param}': string too long. Expected a string with maximum length {most}, "
+        f"but got a string with length {length} instead.",
+        param,
+        "string_above_max_length",
+    )
+
+
+def pattern_mismatch(param: str, pattern: str) -> ServiceError:
+    """A string that a pattern does not match."""
+    return refused(
+        f"Invalid '{param}': string does not match pattern. "
+        f"Expected a string that matches the pattern '{pattern}'.",
+        param,
+        "invalid_value",
+    )
+
+
+def unknown_value(param: str, value: str, supported: tuple[str, ...]) -> ServiceError:
+    """A string outside a closed set."""
+    listed = ", ".join(f"'{item}'" for item in supported)
+    return refused(
+        f"Invalid value: '{shown(value)}'. Supported values are: {listed}.", param, "invalid_value"
+    )
+
+
+def unsupported_parameter(param: str) -> ServiceError:
+    """A well-formed field that this model or version does not honour."""
+    return ServiceError(
+        errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER,
+        f"Unsupported parameter: '{param}' is not supported with this model.",
+        param,
+    )
+
+
+def unsupported_value(param: str, value: str) -> ServiceError:
+    """A legal value that this model or version does not honour."""
+    return ServiceError(
+        errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER,
+        f"Unsupported value: '{param}' does not support '{shown(value)}' with this model.",
+        param,
+        openai_code="unsupported_value",
+    )
+
+
+def shown(text: str) -> str:
+    """A caller's text as messages quote it: its beginning."""
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def _number(value: float) -> str:
+    is_whole = isinstance(value, float) and value.is_integer()
+    if is_whole and abs(value) < 10**15:
+        return str(int(value))
+    return str(value)
+
+
+def _type_name(value: Any) -> str:
+    if value == "":
+        return "an empty string"
+    names = {
+        type(None): "null",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a decimal number",
+        str: "a string",
+        list: "an array",
+        dict: "an object",
+    }
+    return names[type(value)]
