@@ -1,0 +1,173 @@
+"""The outputs that one Detokenize stream has open, and what a frame of arrays does to them.
+
+No I/O. The frame loop makes no object per token: it reads three parallel arrays and appends to
+four.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from headrace.rpc.errors import ServiceError
+from tokenizer_svc.detokenizer import DecodingRules, Detokenizer
+
+
+class FrameViolationError(Exception):
+    """The peer broke the frame contract: a bug, which ends the stream."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """What one frame made; the fields of DetokenizeResponse. The first four are parallel.
+
+    `stop_hits` holds (handle, stop index, consumed tokens).
+    """
+
+    handles: list[int] = field(default_factory=list)
+    consumed_tokens: list[int] = field(default_factory=list)
+    released_tokens: list[int] = field(default_factory=list)
+    deltas: list[str] = field(default_factory=list)
+    stop_hits: list[tuple[int, int, int]] = field(default_factory=list)
+    closed_handles: list[int] = field(default_factory=list)
+    failures: list[tuple[int, ServiceError]] = field(default_factory=list)
+
+    def add_entry(self, handle: int, state: Detokenizer, delta: str) -> None:
+        """Acknowledge an output's tokens and send the text that they released."""
+        self.handles.append(handle)
+        self.consumed_tokens.append(state.consumed)
+        self.released_tokens.append(state.released)
+        self.deltas.append(delta)
+        if state.stop_index is not None:
+            self.stop_hits.append((handle, state.stop_index, state.consumed))
+
+
+class OutputTable:
+    """All outputs of one stream by handle. Handles increase and are never reused."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, Detokenizer] = {}
+        self._last_handle = -1
+        self.stray_entries = 0
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def claim(self, handle: int) -> None:
+        """Take note of a handle that is being opened. Raises FrameViolationError for an old one."""
+        if handle <= self._last_handle:
+            raise FrameViolationError(
+                f"handle {handle} was opened after {self._last_handle}; handles must increase"
+            )
+        self._last_handle = handle
+
+    def open(
+        self,
+        handle: int,
+        rules: DecodingRules,
+        prior_token_ids: Sequence[int],
+        released_tokens: int,
+        answers: Answers,
+    ) -> None:
+        """Begin an output, or go on where another process stopped.
+
+        With prior ids the answer is an entry at once. Raises ServiceError for ids that are refused.
+        """
+        state, delta = Detokenizer.resumed(rules, prior_token_ids, released_tokens)
+        self._states[handle] = state
+        if prior_token_ids:
+            answers.add_entry(handle, state, delta)
+
+    def feed(
+        self,
+        handles: Sequence[int],
+        counts: Sequence[int],
+        token_ids: Sequence[int],
+        answers: Answers,
+    ) -> None:
+        """Feed a frame's entries. Raises FrameViolationError for arrays that contradict."""
+        if len(counts) != len(handles) or sum(counts) != len(token_ids):
+            raise FrameViolationError(
+                f"{len(handles)} handles, {len(counts)} counts that add up to {sum(counts)}, "
+                f"{len(token_ids)} token ids"
+            )
+        if counts.count(1) == len(handles):
+            self._feed_single_tokens(handles, token_ids, answers)
+            return
+        start = 0
+        for handle, count in zip(handles, counts, strict=True):
+            self._feed_entry(handle, token_ids[start : start + count], answers)
+            start += count
+
+    def close(self, handle: int, answers: Answers) -> None:
+        """End an output: release what it held back, and confirm."""
+        state = self._states.pop(handle, None)
+        if state is None:
+            self.stray_entries += 1
+            return
+        if state.stop_index is None:
+            delta = state.flush()
+            answers.add_entry(handle, state, delta)
+        answers.closed_handles.append(handle)
+
+    def abandon(self, handle: int) -> None:
+        """Drop an output without an answer."""
+        if self._states.pop(handle, None) is None:
+            self.stray_entries += 1
+
+    def _feed_single_tokens(
+        self, handles: Sequence[int], token_ids: Sequence[int], answers: Answers
+    ) -> None:
+        # The hot loop: one token for each of many outputs. What is looked up once stays out of it.
+        find_state = self._states.get
+        add_handle = answers.handles.append
+        add_consumed = answers.consumed_tokens.append
+        add_released = answers.released_tokens.append
+        add_delta = answers.deltas.append
+        for handle, token_id in zip(handles, token_ids, strict=True):
+            state = find_state(handle)
+            if state is None:
+                self.stray_entries += 1
+                continue
+            text = state.fast.get(token_id)
+            if text is None:
+                self._feed_entry(handle, (token_id,), answers)
+                continue
+            state.consumed = consumed = state.consumed + 1
+            add_handle(handle)
+            add_consumed(consumed)
+            add_released(consumed)  # a harmless token leaves nothing held back
+            add_delta(text)
+
+    def _feed_entry(self, handle: int, token_ids: Sequence[int], answers: Answers) -> None:
+        state = self._states.get(handle)
+        if state is None:
+            self.stray_entries += 1
+            return
+        if state.stop_index is not None:
+            return
+        try:
+            delta = state.feed(token_ids)
+        except ServiceError as error:
+            del self._states[handle]
+            answers.failures.append((handle, error))
+            return
+        answers.add_entry(handle, state, delta)
+
+
+class RulesCache:
+    """Decoding rules by model and stops, the least recently used dropped first.
+
+    Outputs that share rules share what the rules have learned about tokens.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._rules: OrderedDict[object, DecodingRules] = OrderedDict()
+
+    def get(self, key: object, fresh: DecodingRules) -> DecodingRules:
+        """The rules kept under `key`; `fresh` becomes them where there are none."""
+        rules = self._rules.setdefault(key, fresh)
+        self._rules.move_to_end(key)
+        if len(self._rules) > self._capacity:
+            self._rules.popitem(last=False)
+        return rules
