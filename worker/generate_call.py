@@ -22,7 +22,7 @@ from worker.request_mapping import engine_request
 class GenerateCall:
     """The engine's sink for one call; engine keys are output indexes.
 
-    Events wait in one batch until the caller's stream takes them; it is bounded by n times max_tokens.
+    Events wait until the caller's stream takes them; n times max_tokens bounds them.
     """
 
     def __init__(self, engine: Engine, table: RequestTable) -> None:

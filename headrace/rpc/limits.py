@@ -7,8 +7,6 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest serialized message accepted, on shared streams and unary calls."""
 MERGE_BYTES = 1024 * 1024
 """A writer stops merging entries into a frame at about this size."""
-MERGE_ENTRIES = 32_768
-"""Array entries that stay under MERGE_BYTES whatever they hold (at most 30 bytes each)."""
 MAX_PENDING_TOKENS = 1_000_000
 """Tokens that may wait in a frame under construction before single requests are aborted."""
 

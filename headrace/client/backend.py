@@ -1,0 +1,248 @@
+"""All workers and tokenizers behind one caller: connections, placement, rendering, generating.
+
+Token frames of every worker go to the tokenizers whole: handles are minted by one counter, so that
+they mean the same on every stream and nothing is renumbered.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from headrace.client.answers import (
+    AnswerConsumer,
+    ChatMessage,
+    GenerationOptions,
+    RenderedPrompt,
+    ServedModel,
+)
+from headrace.client.generation import RunningGeneration
+from headrace.client.tokenizer_link import TokenizerLink
+from headrace.client.worker_link import WorkerLink
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
+from headrace.runtime.identity import Identity
+from headrace.tokenizer.v1.render_pb2 import Message, RenderRequest
+
+
+class _Loaded(Protocol):
+    @property
+    def num_outputs(self) -> int: ...
+
+
+LoadedT = TypeVar("LoadedT", bound=_Loaded)
+
+_RETRIED_RENDER = frozenset(
+    {errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE, errors_pb2.ERROR_REASON_DRAINING}
+)
+
+
+class GrpcChatBackend:
+    """Implements `ChatBackend` over gRPC; addresses are host:port.
+
+    `start` begins to connect and returns at once; `stop` ends every stream.
+    """
+
+    def __init__(
+        self,
+        worker_addresses: Sequence[str],
+        tokenizer_addresses: Sequence[str],
+        timing: FrameTiming | None = None,
+    ) -> None:
+        timing = timing or FrameTiming()
+        identity = Identity()
+        self._workers = [
+            WorkerLink(address, identity, timing, self) for address in worker_addresses
+        ]
+        self._tokenizers = [
+            TokenizerLink(address, identity, timing) for address in tokenizer_addresses
+        ]
+        self._links: list[WorkerLink | TokenizerLink] = [*self._workers, *self._tokenizers]
+        self._next_handle = 1
+        self._next_pick = 0
+        self._created = int(time.time())
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to connect to every peer, for as long as the backend lives."""
+        self._tasks = [asyncio.create_task(link.run()) for link in self._links]
+
+    async def stop(self) -> None:
+        """End every stream and close every channel."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in self._links:
+            await link.close()
+
+    async def connected(self) -> None:
+        """Return when every peer has been connected."""
+        await asyncio.gather(*(link.connected.wait() for link in self._links))
+
+    @property
+    def is_ready(self) -> bool:
+        """Some model has a worker and a tokenizer that take requests."""
+        return any(
+            self._tokenizers_of(worker.model.model, worker.model.tokenizer_fingerprint)
+            for worker in self._workers
+            if worker.is_serving
+        )
+
+    @property
+    def models(self) -> Sequence[ServedModel]:
+        """Every model that a worker serves and a tokenizer knows, connected now or before."""
+        known = {name for link in self._tokenizers for name in link.models}
+        found = {link.model.model: link for link in self._workers if link.model.model in known}
+        return [self._served(link) for _, link in sorted(found.items())]
+
+    def _served(self, link: WorkerLink) -> ServedModel:
+        info = link.model
+        return ServedModel(
+            name=info.model,
+            context_length=info.context_length,
+            honoured_fields=frozenset(info.honoured_fields),
+            max_outputs=info.max_outputs,
+            max_logprobs=info.max_logprobs,
+            system_fingerprint=info.system_fingerprint,
+            created=self._created,
+        )
+
+    async def render(
+        self, model: str, messages: Sequence[ChatMessage], *, timeout_seconds: float
+    ) -> RenderedPrompt:
+        """Render a conversation; a tokenizer that is lost meanwhile is replaced once."""
+        request = RenderRequest(model=model)
+        for message in messages:
+            request.messages.append(
+                Message(role=message.role, content=message.content, name=message.name)
+            )
+        context = [link.model.context_length for link in self._workers if link.model.model == model]
+        if context:
+            request.max_prompt_tokens = max(context) - 1
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        tokenizer = self._pick(self._tokenizers_of(model, None), _no_tokenizer(model))
+        try:
+            return await self._render_at(tokenizer, request, deadline)
+        except ServiceError as error:
+            if error.reason not in _RETRIED_RENDER:
+                raise
+            others = [link for link in self._tokenizers_of(model, None) if link is not tokenizer]
+            if not others:
+                raise
+        other = self._pick(others, _no_tokenizer(model))
+        return await self._render_at(other, request, deadline)
+
+    async def _render_at(
+        self, tokenizer: TokenizerLink, request: RenderRequest, deadline: float
+    ) -> RenderedPrompt:
+        remaining = deadline - asyncio.get_running_loop().time()
+        response = await tokenizer.render(request, timeout_seconds=max(0.001, remaining))
+        return RenderedPrompt(request.model, response.prompt_token_ids, response.decoder)
+
+    def generate(
+        self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
+    ) -> RunningGeneration:
+        """Start generating; raises ServiceError when nothing could be started."""
+        generation = RunningGeneration(self, prompt, options, consumer)
+        generation.start()
+        return generation
+
+    def place(
+        self, prompt: RenderedPrompt, avoided: frozenset[WorkerLink]
+    ) -> tuple[WorkerLink, TokenizerLink]:
+        """The worker with the fewest outputs in flight, and likewise the tokenizer."""
+        fingerprint = prompt.decoder.tokenizer_fingerprint
+        workers = [
+            link
+            for link in self._workers
+            if link.is_serving
+            and link not in avoided
+            and link.model.model == prompt.model
+            and link.model.tokenizer_fingerprint == fingerprint
+        ]
+        worker = self._pick(workers, f"No worker of the model `{prompt.model}` is available.")
+        tokenizers = self._tokenizers_of(prompt.model, fingerprint)
+        return worker, self._pick(tokenizers, _no_tokenizer(prompt.model))
+
+    def next_handles(self, count: int) -> int:
+        """The first of `count` handles in a row, above all before."""
+        first = self._next_handle
+        self._next_handle += count
+        return first
+
+    def feed(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
+        """Hand a worker's token entries on; whole, where one tokenizer serves all."""
+        serving = [link for link in self._tokenizers if link.num_outputs]
+        if len(serving) == 1:
+            self._feed_one(serving[0], handles, counts, token_ids)
+            return
+        for link in serving:
+            _feed_part(link, handles, counts, token_ids)
+
+    def _feed_one(
+        self,
+        link: TokenizerLink,
+        handles: Sequence[int],
+        counts: Sequence[int],
+        token_ids: Sequence[int],
+    ) -> None:
+        if link.pending_tokens > MAX_PENDING_TOKENS:
+            _refuse(link, handles)
+        else:
+            link.feed(handles, counts, token_ids)
+
+    def _tokenizers_of(self, model: str, fingerprint: str | None) -> list[TokenizerLink]:
+        return [
+            link
+            for link in self._tokenizers
+            if link.is_serving
+            and model in link.models
+            and fingerprint in (None, link.models[model].tokenizer_fingerprint)
+        ]
+
+    def _pick(self, links: Sequence[LoadedT], otherwise: str) -> LoadedT:
+        """The link with the fewest outputs; equals take turns."""
+        if not links:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE, otherwise, retry_after_seconds=1
+            )
+        self._next_pick += 1
+        turn = self._next_pick % len(links)
+        return min((*links[turn:], *links[:turn]), key=lambda link: link.num_outputs)
+
+
+def _no_tokenizer(model: str) -> str:
+    return f"No tokenizer of the model `{model}` is available."
+
+
+def _feed_part(
+    link: TokenizerLink, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]
+) -> None:
+    """Feed the entries whose outputs are open on `link`."""
+    own_handles: list[int] = []
+    own_counts: list[int] = []
+    own_ids: list[int] = []
+    position = 0
+    for handle, count in zip(handles, counts, strict=True):
+        if link.has(handle):
+            own_handles.append(handle)
+            own_counts.append(count)
+            own_ids.extend(token_ids[position : position + count])
+        position += count
+    if link.pending_tokens > MAX_PENDING_TOKENS:
+        _refuse(link, own_handles)
+    elif own_handles:
+        link.feed(own_handles, own_counts, own_ids)
+
+
+def _refuse(link: TokenizerLink, handles: Sequence[int]) -> None:
+    """End single requests: the tokenizer takes no data, and what waits for it is bounded."""
+    failure = errors_pb2.Failure(
+        reason=errors_pb2.ERROR_REASON_OVERLOADED,
+        message="The tokenizer does not keep up; the answer was ended.",
+    )
+    for handle in list(handles):
+        output = link.output(handle)
+        if output is not None:
+            output.on_text_failure(failure)

@@ -1,0 +1,148 @@
+"""A long-lived connection to one peer: connect, serve, lose, back off, connect again.
+
+A lost stream is one event with one owner: `Link.run` notices it, tells the subclass once by
+`_on_lost`, and reconnects with jittered back-off. Nothing else watches the stream.
+"""
+
+import asyncio
+import random
+from typing import Any, Generic, TypeVar
+
+import grpc
+import structlog
+
+from headrace.rpc.errors import ServiceError, error_from_rpc
+from headrace.rpc.frame_stream import Frame, FrameStream, FrameViolationError, StreamLostError
+from headrace.rpc.limits import CHANNEL_OPTIONS, FrameTiming
+from headrace.rpc.outbox import RollingOutbox
+from headrace.runtime.identity import Identity
+
+_log = structlog.get_logger(__name__)
+
+_FIRST_BACKOFF_SECONDS = 0.1
+_LAST_BACKOFF_SECONDS = 5.0
+
+In = TypeVar("In", bound=Frame)
+Out = TypeVar("Out", bound=Frame)
+
+
+class Link(Generic[In, Out]):
+    """A peer at `address`; `kind` names it in messages. Subclasses open the stream and read frames.
+
+    `is_serving` is true while requests may be given to it.
+    """
+
+    kind = "peer"
+
+    def __init__(self, address: str, identity: Identity, timing: FrameTiming) -> None:
+        self.address = address
+        self._identity = identity
+        self._timing = timing
+        self._stream: FrameStream[In, Out] | None = None
+        self._is_connected = self._was_connected = False
+        self._outbox = self._new_outbox()
+        self._max_message_bytes = 0
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self.stray_entries = 0
+        self.connected = asyncio.Event()
+        """Set while the peer is connected, for whoever waits for that."""
+
+    @property
+    def is_serving(self) -> bool:
+        """Requests may be given to it."""
+        stream = self._stream
+        return self._is_connected and stream is not None and not stream.peer_draining
+
+    def _new_outbox(self) -> RollingOutbox[Out]:
+        raise NotImplementedError
+
+    def _open(self) -> grpc.aio.StreamStreamCall:
+        """Open the stream's call."""
+        raise NotImplementedError
+
+    async def _learn(self) -> None:
+        """Ask the connected peer what it serves."""
+        raise NotImplementedError
+
+    def _on_frame(self, frame: In) -> None:
+        raise NotImplementedError
+
+    def _on_lost(self, why: str) -> None:
+        """The stream ended, for whatever reason: settle everything that was on it."""
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """Keep the peer connected until cancelled."""
+        backoff = _FIRST_BACKOFF_SECONDS
+        while True:
+            why = await self._serve_once()
+            if self._was_connected:
+                backoff = _FIRST_BACKOFF_SECONDS
+                _log.warning("peer_lost", kind=self.kind, address=self.address, why=why)
+            else:
+                _log.info("peer_unreachable", kind=self.kind, address=self.address, why=why)
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+            backoff = min(_LAST_BACKOFF_SECONDS, backoff * 2)
+
+    async def close(self) -> None:
+        """Close the channel; `run` has been cancelled before."""
+        await self._channel.close()
+
+    async def _serve_once(self) -> str:
+        """One connection, from opening to loss; returns why it ended."""
+        self._was_connected = False
+        self._outbox = self._new_outbox()
+        call = self._open()
+        self._stream = FrameStream(
+            call,
+            self._outbox,
+            self._on_frame,
+            self._identity,
+            peer=f"{self.kind} {self.address}",
+            timing=self._timing,
+        )
+        serving = asyncio.create_task(self._stream.run())
+        why = "the peer closed the stream"
+        try:
+            await self._greet(serving)
+            await serving
+        except (StreamLostError, FrameViolationError, ServiceError) as error:
+            why = str(error)
+        finally:
+            await self._settle(serving, call, why)
+        return why
+
+    async def _greet(self, serving: asyncio.Task[None]) -> None:
+        assert self._stream is not None  # noqa: S101 (set by the caller)
+        greeting = self._stream.peer_hello
+        either: list[asyncio.Future[Any]] = [serving, greeting]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not greeting.done() or greeting.cancelled():
+            return
+        self._max_message_bytes = greeting.result().max_message_bytes
+        try:
+            await self._learn()
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error, peer=f"{self.kind} {self.address}") from error
+        if serving.done():
+            return
+        self._is_connected = self._was_connected = True
+        self.connected.set()
+        _log.info(
+            "peer_connected",
+            kind=self.kind,
+            address=self.address,
+            build=greeting.result().build,
+            instance_id=greeting.result().instance_id,
+        )
+
+    async def _settle(
+        self, serving: asyncio.Task[None], call: grpc.aio.StreamStreamCall, why: str
+    ) -> None:
+        self._is_connected = False
+        self.connected.clear()
+        self._on_lost(why)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        call.cancel()
+        self._stream = None

@@ -1,0 +1,43 @@
+"""From a prompt and its options to the messages of the wire: pure."""
+
+import asyncio
+
+from headrace.client.answers import GenerationOptions, RenderedPrompt
+from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen
+from headrace.worker.v1.generation_pb2 import GenerationRequest
+
+
+def generation_request(
+    prompt: RenderedPrompt, options: GenerationOptions, loop: asyncio.AbstractEventLoop
+) -> GenerationRequest:
+    """The worker's request; the deadline becomes what remains of it now."""
+    request = GenerationRequest(
+        request_id=options.request_id,
+        model=prompt.model,
+        prompt_token_ids=prompt.token_ids,
+        sampling=options.sampling,
+        stop_token_ids=options.stop_token_ids,
+        ignore_eos=options.ignore_eos,
+        cache_salt=options.cache_salt,
+        traceparent=options.traceparent,
+        tracestate=options.tracestate,
+        n=options.n,
+    )
+    if options.max_tokens is not None:
+        request.max_tokens = options.max_tokens
+    if options.min_tokens:
+        request.min_tokens = options.min_tokens
+    if options.priority:
+        request.priority = options.priority
+    if options.deadline is not None:
+        request.remaining_ms = max(0, int((options.deadline - loop.time()) * 1000))
+    return request
+
+
+def detokenize_open(
+    handle: int, prompt: RenderedPrompt, options: GenerationOptions
+) -> DetokenizeOpen:
+    """The tokenizer's open: the decoder as rendered, and what ends this request's outputs."""
+    entry = DetokenizeOpen(handle=handle, decoder=prompt.decoder, stop_strings=options.stop_strings)
+    entry.decoder.stop_token_ids.extend(options.stop_token_ids)
+    return entry

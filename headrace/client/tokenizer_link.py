@@ -1,0 +1,172 @@
+"""The edge's end of tokenizer_svc: `Detokenize` on one shared stream, and the unary calls."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import grpc
+
+from headrace.client.detokenize_outbox import FeedOutbox
+from headrace.client.link import Link
+from headrace.common.v1.errors_pb2 import Failure
+from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED, FinishReason
+from headrace.rpc.errors import translated_rpc_errors
+from headrace.rpc.frame_stream import FrameViolationError
+from headrace.rpc.limits import FrameTiming
+from headrace.runtime.identity import Identity
+from headrace.tokenizer.v1.detokenize_pb2 import (
+    DetokenizeOpen,
+    DetokenizeRequest,
+    DetokenizeResponse,
+    StopHit,
+)
+from headrace.tokenizer.v1.model_pb2 import GetModelRequest, GetModelResponse
+from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
+from headrace.tokenizer.v1.service_pb2_grpc import TokenizerServiceStub
+
+
+class TextOutput(Protocol):
+    """One output's text; all calls come on the loop."""
+
+    consumed_tokens: int
+    released_tokens: int
+
+    def write(self, text: str) -> None:
+        """Take a delta, never empty: the hot path."""
+
+    def on_stop_hit(self, hit: StopHit) -> None:
+        """A stop string was completed."""
+
+    def on_closed(self) -> None:
+        """It was closed and flushed; the link has forgotten it."""
+
+    def on_text_failure(self, failure: Failure) -> None:
+        """It failed; the link has forgotten it."""
+
+    def on_tokenizer_lost(self, why: str) -> None:
+        """The tokenizer was lost; the link has forgotten the output."""
+
+
+class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
+    """A tokenizer replica. Handles are the caller's, strictly increasing over all its links."""
+
+    kind = "tokenizer"
+    _outbox: FeedOutbox
+
+    def __init__(self, address: str, identity: Identity, timing: FrameTiming) -> None:
+        super().__init__(address, identity, timing)
+        self._stub = TokenizerServiceStub(self._channel)
+        self._outputs: dict[int, TextOutput] = {}
+        self.models: dict[str, GetModelResponse] = {}
+        """What it serves, by name; of the last connection while it is away."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs open."""
+        return len(self._outputs)
+
+    @property
+    def pending_tokens(self) -> int:
+        """Tokens that wait to be sent."""
+        return self._outbox.pending_tokens
+
+    def has(self, handle: int) -> bool:
+        """Whether an output is open here."""
+        return handle in self._outputs
+
+    def output(self, handle: int) -> TextOutput | None:
+        """The output of a handle, if it is open here."""
+        return self._outputs.get(handle)
+
+    def open(self, entry: DetokenizeOpen, output: TextOutput) -> None:
+        """Begin an output."""
+        self._outputs[entry.handle] = output
+        self._outbox.open(entry)
+
+    def feed(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
+        """Send token entries; with the next frame, which carries all that this loop turn adds."""
+        self._outbox.feed(handles, counts, token_ids)
+        self._wake()
+
+    def close(self, handle: int, finish_reason: "FinishReason.ValueType") -> None:
+        """End an output by the worker's word: what is held back is flushed, `on_closed` follows."""
+        if handle in self._outputs:
+            self._outbox.close(handle, finish_reason)
+            self._wake()
+
+    def abandon(self, handle: int) -> None:
+        """Drop an output; nothing more is heard of it."""
+        if self._outputs.pop(handle, None) is not None and self._stream is not None:
+            self._outbox.close(handle, FINISH_REASON_UNSPECIFIED)
+            self._wake()
+
+    async def render(self, request: RenderRequest, *, timeout_seconds: float) -> RenderResponse:
+        """Render a conversation; raises ServiceError."""
+        with translated_rpc_errors(f"tokenizer {self.address}"):
+            response: RenderResponse = await self._stub.Render(request, timeout=timeout_seconds)
+        return response
+
+    def _wake(self) -> None:
+        if self._stream is not None:
+            self._stream.wake()
+
+    def _new_outbox(self) -> FeedOutbox:
+        return FeedOutbox()
+
+    def _open(self) -> grpc.aio.StreamStreamCall:
+        return self._stub.Detokenize()
+
+    async def _learn(self) -> None:
+        limit = self._timing.hello_seconds
+        first = await self._stub.GetModel(GetModelRequest(), timeout=limit)
+        self.models = {first.model: first}
+        for name in first.served_models:
+            if name != first.model:
+                request = GetModelRequest(model=name)
+                self.models[name] = await self._stub.GetModel(request, timeout=limit)
+
+    def _on_frame(self, frame: DetokenizeResponse) -> None:
+        handles = frame.handles
+        if handles:
+            self._on_text(frame)
+        outputs = self._outputs
+        for hit in frame.stop_hits:
+            output = outputs.get(hit.handle)
+            if output is None:
+                self.stray_entries += 1
+            else:
+                output.on_stop_hit(hit)
+        for handle in frame.closed_handles:
+            output = outputs.pop(handle, None)
+            if output is not None:
+                output.on_closed()
+        for failed in frame.failures:
+            output = outputs.pop(failed.handle, None)
+            if output is not None:
+                output.on_text_failure(failed.failure)
+
+    def _on_text(self, frame: DetokenizeResponse) -> None:
+        handles, consumed, released = frame.handles, frame.consumed_tokens, frame.released_tokens
+        deltas = frame.deltas
+        if not len(handles) == len(consumed) == len(released) == len(deltas):
+            raise FrameViolationError(
+                f"tokenizer {self.address} sent {len(handles)} handles, {len(consumed)} consumed, "
+                f"{len(released)} released and {len(deltas)} deltas"
+            )
+        outputs = self._outputs
+        for handle, num_consumed, num_released, delta in zip(
+            handles, consumed, released, deltas, strict=True
+        ):
+            output = outputs.get(handle)
+            if output is None:
+                self.stray_entries += 1
+                continue
+            output.consumed_tokens = num_consumed
+            output.released_tokens = num_released
+            if delta:
+                output.write(delta)
+
+    def _on_lost(self, why: str) -> None:
+        outputs = list(self._outputs.values())
+        self._outputs.clear()
+        for output in outputs:
+            output.on_tokenizer_lost(why)

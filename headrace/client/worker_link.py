@@ -1,0 +1,150 @@
+"""The edge's end of `Attach`: one worker, its requests, and the frames to and from it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import grpc
+
+from headrace.client.attach_outbox import SubmissionOutbox
+from headrace.client.link import Link
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+from headrace.rpc.frame_stream import FrameViolationError
+from headrace.rpc.limits import FrameTiming
+from headrace.runtime.identity import Identity
+from headrace.worker.v1.attach_pb2 import AttachRequest, AttachResponse, Submission
+from headrace.worker.v1.generation_pb2 import GenerationRequest, Started, Terminal
+from headrace.worker.v1.model_pb2 import GetModelRequest, GetModelResponse
+from headrace.worker.v1.service_pb2_grpc import GenerationServiceStub
+
+
+class WorkerListener(Protocol):
+    """Owns outputs on a worker; all calls come on the loop."""
+
+    def on_worker_started(self, started: Started) -> None:
+        """An output was taken up."""
+
+    def on_worker_terminal(self, terminal: Terminal) -> None:
+        """An output ended; the link has forgotten it."""
+
+    def on_worker_lost(self, why: str) -> None:
+        """The worker was lost with outputs of this owner aboard; the link has forgotten them."""
+
+
+class TokenFeed(Protocol):
+    """Where a frame's token entries go, whole."""
+
+    def feed(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
+        """Take parallel arrays; every handle is open on the calling link."""
+
+
+class WorkerLink(Link[AttachResponse, AttachRequest]):
+    """A worker. Token entries never become objects here: a frame's arrays go on to the feed."""
+
+    kind = "worker"
+    _outbox: SubmissionOutbox
+
+    def __init__(
+        self, address: str, identity: Identity, timing: FrameTiming, feed: TokenFeed
+    ) -> None:
+        super().__init__(address, identity, timing)
+        self._stub = GenerationServiceStub(self._channel)
+        self._feed = feed
+        self._owners: dict[int, WorkerListener] = {}
+        self.model = GetModelResponse()
+        """What it serves; of the last connection while it is away."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs in flight."""
+        return len(self._owners)
+
+    def submit(self, first_handle: int, request: GenerationRequest, owner: WorkerListener) -> None:
+        """Send a request; its outputs take n handles from `first_handle`, above all before.
+
+        Raises ServiceError: request_too_large.
+        """
+        submission = Submission(first_handle=first_handle, request=request)
+        size = submission.ByteSize()
+        if size + 1024 > self._max_message_bytes:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE,
+                f"the request has {size} bytes; the worker accepts {self._max_message_bytes}.",
+            )
+        handles = range(first_handle, first_handle + max(1, request.n))
+        self._owners.update(dict.fromkeys(handles, owner))
+        self._outbox.submit(submission, size)
+        self._wake()
+
+    def abort(self, handles: Iterable[int]) -> None:
+        """End outputs; whatever the worker still says of them is a stray."""
+        known = [handle for handle in handles if self._owners.pop(handle, None) is not None]
+        if known and self._stream is not None:
+            self._outbox.abort(known)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._stream is not None:
+            self._stream.wake()
+
+    def _new_outbox(self) -> SubmissionOutbox:
+        return SubmissionOutbox()
+
+    def _open(self) -> grpc.aio.StreamStreamCall:
+        return self._stub.Attach()
+
+    async def _learn(self) -> None:
+        self.model = await self._stub.GetModel(
+            GetModelRequest(), timeout=self._timing.hello_seconds
+        )
+
+    def _on_frame(self, frame: AttachResponse) -> None:
+        for started in frame.started:
+            owner = self._owners.get(started.handle)
+            if owner is None:
+                self.stray_entries += 1
+            else:
+                owner.on_worker_started(started)
+        if frame.handles:
+            self._on_tokens(frame)
+        for terminal in frame.terminals:
+            owner = self._owners.pop(terminal.handle, None)
+            if owner is None:
+                self.stray_entries += 1
+            else:
+                owner.on_worker_terminal(terminal)
+
+    def _on_tokens(self, frame: AttachResponse) -> None:
+        handles, counts, token_ids = frame.handles, frame.counts, frame.token_ids
+        if len(counts) != len(handles) or sum(counts) != len(token_ids):
+            raise FrameViolationError(
+                f"worker {self.address} sent {len(handles)} handles, {len(counts)} counts of "
+                f"{sum(counts)} tokens and {len(token_ids)} tokens"
+            )
+        if self._owners.keys() >= set(handles):
+            self._feed.feed(handles, counts, token_ids)
+        else:
+            self._feed_known(frame)
+
+    def _feed_known(self, frame: AttachResponse) -> None:
+        """The same without entries of outputs that are gone: an abort crosses frames under way."""
+        handles: list[int] = []
+        counts: list[int] = []
+        token_ids: list[int] = []
+        position = 0
+        for handle, count in zip(frame.handles, frame.counts, strict=True):
+            if handle in self._owners:
+                handles.append(handle)
+                counts.append(count)
+                token_ids.extend(frame.token_ids[position : position + count])
+            else:
+                self.stray_entries += 1
+            position += count
+        if handles:
+            self._feed.feed(handles, counts, token_ids)
+
+    def _on_lost(self, why: str) -> None:
+        owners = set(self._owners.values())
+        self._owners.clear()
+        for owner in owners:
+            owner.on_worker_lost(why)

@@ -1,0 +1,80 @@
+"""The worker process: one engine behind one gRPC server."""
+
+import asyncio
+
+import structlog
+
+from headrace.models.cache import resolve_model
+from headrace.models.directory import ModelDirectory, open_model_directory
+from headrace.models.settings import ModelsSettings
+from headrace.rpc.errors import ServiceError
+from headrace.rpc.limits import FrameTiming
+from headrace.rpc.server import GrpcServer
+from headrace.runtime.errors import StartError
+from headrace.runtime.identity import Identity
+from headrace.worker.v1.service_pb2 import DESCRIPTOR
+from headrace.worker.v1.service_pb2_grpc import add_GenerationServiceServicer_to_server
+from worker.engine.paced import PacedEngine
+from worker.engine.seam import Engine
+from worker.servicer import WorkerServicer
+from worker.settings import WorkerSettings
+
+_log = structlog.get_logger(__name__)
+
+
+def make_engine(settings: WorkerSettings, model: ModelDirectory) -> Engine:
+    """The engine that the settings name; its library is imported only here, when it is chosen."""
+    if settings.engine == "paced":
+        return PacedEngine(model, settings.paced)
+    # OpenVINO takes a second to import, and the paced engine must run without it.
+    from worker.engine.openvino.engine import OpenVinoEngine  # noqa: PLC0415
+
+    return OpenVinoEngine(model, settings.openvino)
+
+
+async def run(
+    settings: WorkerSettings, stop: asyncio.Event, models: ModelsSettings | None = None
+) -> None:
+    """Serve until `stop` is set, then drain. Raises StartError for what prevents a start."""
+    cache_dir = (models or ModelsSettings()).cache_dir
+    model = open_model_directory(resolve_model(settings.model, cache_dir))
+    identity = Identity()
+    engine = make_engine(settings, model)
+    timing = FrameTiming(
+        heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
+    )
+    servicer = WorkerServicer(engine, identity, timing)
+    name = DESCRIPTOR.services_by_name["GenerationService"].full_name
+    server = GrpcServer(settings.host, settings.port, [name])
+    server.add(add_GenerationServiceServicer_to_server, servicer)
+    try:
+        await engine.start()
+    except ServiceError as error:
+        raise StartError(f"the {settings.engine} engine cannot start: {error}") from error
+    try:
+        await server.serve()
+        _log.info(
+            "worker_serving",
+            host=settings.host,
+            port=server.port,
+            model=model.name,
+            engine=settings.engine,
+            instance_id=identity.instance_id,
+        )
+        await stop.wait()
+        await _drain(server, servicer, settings.drain_grace_seconds)
+    finally:
+        await server.stop(0)
+        await engine.stop()
+    _log.info("worker_stopped", port=server.port)
+
+
+async def _drain(server: GrpcServer, servicer: WorkerServicer, grace_seconds: float) -> None:
+    _log.info("worker_draining", running_requests=servicer.table.num_running)
+    await server.not_serving()
+    servicer.drain()
+    try:
+        async with asyncio.timeout(grace_seconds):
+            await servicer.table.idle()
+    except TimeoutError:
+        _log.warning("drain_grace_over", running_requests=servicer.table.num_running)

@@ -1,0 +1,34 @@
+"""Settings of the worker service, table [worker]."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from headrace.runtime.settings import SettingsGroup
+from worker.engine.openvino.settings import OpenVinoSettings
+from worker.engine.paced_settings import PacedSettings
+
+
+class WorkerSettings(SettingsGroup):
+    """What one worker process serves, and where."""
+
+    model: str = Field(default="SmolLM2-135M-Instruct", min_length=1)
+    """Model directory, or the name of a model in the cache folder."""
+    engine: Literal["openvino", "paced"] = "openvino"
+    """Engine that computes: openvino on the CPU, or paced, a double that only emits tokens."""
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on."""
+    port: int = Field(default=50061, ge=0, le=65535)
+    """Port to listen on; 0 = any free one."""
+    insecure: bool = False
+    """Allow an address other than loopback, without keys or TLS."""
+    drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
+    """How long running requests may go on after a request to stop, in seconds."""
+    heartbeat_seconds: float = Field(default=5.0, gt=0, le=60)
+    """Longest time between two frames to an edge, in seconds."""
+    silence_seconds: float = Field(default=15.0, gt=0, le=600)
+    """An edge that sends nothing for so long is dead, in seconds."""
+    openvino: OpenVinoSettings = OpenVinoSettings()
+    """The openvino engine."""
+    paced: PacedSettings = PacedSettings()
+    """The paced engine."""
