@@ -1,0 +1,184 @@
+"""The engine of the seam: the loop's side of a thread that generates.
+
+The two sides meet in three places only: the mailbox (commands to the thread), one hop to the loop
+an iteration (events), and the thread's snapshot (load). Neither ever waits for the other.
+"""
+
+import asyncio
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Sequence as Ids
+from dataclasses import replace
+
+import structlog
+
+from headrace.common.v1 import errors_pb2
+from headrace.models.directory import ModelDirectory
+from headrace.rpc.errors import ServiceError
+from worker.engine.openvino.events import SinkEvents
+from worker.engine.openvino.iterations import Iterations
+from worker.engine.openvino.model import LoadedModel, load_model
+from worker.engine.openvino.sequence import Sequence
+from worker.engine.openvino.settings import OpenVinoSettings
+from worker.engine.seam import EngineLoad, EngineRequest, EventSink, ModelInfo
+
+_log = structlog.get_logger(__name__)
+
+
+class OpenVinoEngine:
+    """Generates with the model in `model` on this machine's CPU; see worker.engine.seam.Engine."""
+
+    def __init__(self, model: ModelDirectory, settings: OpenVinoSettings) -> None:
+        self._directory = model
+        self._settings = settings
+        self._model: LoadedModel | None = None
+        self._info: ModelInfo | None = None
+        self._iterations: Iterations | None = None
+        self._thread: threading.Thread | None = None
+        self._refusal: ServiceError | None = None
+        self._submitted_outputs = 0
+        self._arrivals = itertools.count()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it serves. Raises ServiceError before `start`."""
+        if self._info is None:
+            raise _failure("The engine has not been started.")
+        return self._info
+
+    @property
+    def load(self) -> EngineLoad:
+        """How busy it is: blocks as they were after the last iteration, the queue as it is now."""
+        if self._iterations is None:
+            return EngineLoad()
+        return replace(self._iterations.snapshot.load, queued_outputs=self._queued_outputs)
+
+    async def start(self) -> None:
+        """Load the model, off the loop, and begin. Raises ServiceError, one sentence."""
+        loop = asyncio.get_running_loop()
+        self._model = await asyncio.to_thread(load_model, self._directory, self._settings)
+        self._info = self._model.info
+
+        def deliver(events: SinkEvents) -> None:
+            loop.call_soon_threadsafe(_deliver, events)
+
+        self._iterations = Iterations(self._model, deliver)
+        self._thread = threading.Thread(
+            target=self._run, args=(self._iterations, loop), name="openvino-engine", daemon=True
+        )
+        self._thread.start()
+
+    def submit(self, request: EngineRequest, sink: EventSink) -> None:
+        """Queue a request.
+
+        Raises ServiceError: OVERLOADED when the queue is full, CONTEXT_LENGTH_EXCEEDED when the
+        whole pool cannot hold it, UNSUPPORTED_PARAMETER for n above 1, and what ended the engine.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        if self._iterations is None or self._model is None:
+            raise _failure("The engine has not been started.")
+        if request.n != 1:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER,
+                f"n must be 1 with the openvino engine, not {request.n}.",
+                "n",
+            )
+        _check_room(request, self._model.pool_tokens)
+        self._check_queue(self._iterations.snapshot.num_running)
+        self._submitted_outputs += 1
+        self._iterations.post_submit(self._sequence(request, sink))
+
+    def abort(self, sink: EventSink, keys: Ids[int]) -> None:
+        """End outputs after the iteration that is running; they give no more events after it."""
+        if self._iterations is not None:
+            self._iterations.post_abort(sink, tuple(keys))
+
+    async def stop(self) -> None:
+        """End the thread after its current step, fail what is left, and free the KV cache."""
+        if self._iterations is None or self._thread is None:
+            return
+        self._refusal = self._refusal or ServiceError(
+            errors_pb2.ERROR_REASON_DRAINING, "The engine is stopping."
+        )
+        self._iterations.post_stop()
+        await asyncio.to_thread(self._thread.join)
+        self._thread = None
+        self._abandon(self._iterations, self._refusal)
+
+    @property
+    def _queued_outputs(self) -> int:
+        if self._iterations is None or self._model is None:
+            return 0
+        return self._submitted_outputs - self._iterations.snapshot.taken_up
+
+    def _check_queue(self, num_running: int) -> None:
+        """Outputs for which there is a place do not count: they are about to leave the queue."""
+        waiting = self._queued_outputs - max(self._settings.max_num_sequences - num_running, 0)
+        if waiting >= self._settings.max_queued_outputs:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_OVERLOADED,
+                f"The queue is full: {waiting} outputs wait, max_queued_outputs is "
+                f"{self._settings.max_queued_outputs}.",
+                retry_after_seconds=1.0,
+            )
+
+    def _sequence(self, request: EngineRequest, sink: EventSink) -> Sequence:
+        now = time.monotonic()
+        seed = request.sampling.seed
+        return Sequence(
+            request=request,
+            sink=sink,
+            key=request.first_key,
+            seed=secrets.randbits(63) if seed is None else seed,
+            rank=(
+                now - request.priority * self._settings.priority_step_seconds,
+                next(self._arrivals),
+            ),
+            submitted_seconds=now,
+            end_token_ids=self.info.end_token_ids,
+        )
+
+    def _run(self, iterations: Iterations, loop: asyncio.AbstractEventLoop) -> None:
+        """The thread. Whatever ends it before `stop` becomes every output's failure."""
+        try:
+            iterations.run()
+        except Exception as error:  # noqa: BLE001 (supervisor of the thread)
+            _log.exception("engine_failed")
+            failure = _failure(f"The engine has failed: {type(error).__name__}.")
+            loop.call_soon_threadsafe(self._fail, iterations, failure)
+
+    def _fail(self, iterations: Iterations, failure: ServiceError) -> None:
+        self._refusal = self._refusal or failure
+        self._abandon(iterations, failure)
+
+    def _abandon(self, iterations: Iterations, error: ServiceError) -> None:
+        """On the loop, when the thread has ended: nothing can be submitted in between."""
+        events = iterations.abandon(error)
+        if self._model is not None:
+            self._model.runner.close()
+            self._model = None
+        _deliver(events)
+
+
+def _deliver(events: SinkEvents) -> None:
+    for sink, sink_events in events:
+        sink.on_events(sink_events)
+
+
+def _check_room(request: EngineRequest, pool_tokens: int) -> None:
+    # The last token of an output is never read, so it needs no place.
+    needed = len(request.prompt_token_ids) + request.max_tokens - 1
+    if needed > pool_tokens:
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED,
+            f"Prompt and max_tokens need room for {needed} tokens; the whole KV cache holds "
+            f"{pool_tokens}.",
+            "max_tokens",
+        )
+
+
+def _failure(message: str) -> ServiceError:
+    return ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, message)

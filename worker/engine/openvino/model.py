@@ -1,0 +1,160 @@
+"""Loads a model directory into what the engine's thread works with, and says what it serves."""
+
+import time
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import openvino as ov
+import structlog
+
+from headrace.models.directory import ModelDirectory
+from worker.engine.openvino.block_pool import BlockPool
+from worker.engine.openvino.graph import compile_graph, unusable
+from worker.engine.openvino.memory import default_kv_cache_bytes, usable_memory_bytes
+from worker.engine.openvino.runner import Feed, Runner, kv_layout, logits_width
+from worker.engine.openvino.sampler import Sampler
+from worker.engine.openvino.scheduler import Scheduler
+from worker.engine.openvino.settings import OpenVinoSettings
+from worker.engine.openvino.step_speed import StepSpeed
+from worker.engine.seam import ModelInfo
+
+HONOURED_FIELDS = frozenset(
+    {
+        "sampling.temperature",
+        "sampling.top_p",
+        "sampling.top_k",
+        "sampling.min_p",
+        "sampling.seed",
+        "output_prefix_token_ids",
+        "stop_token_ids",
+        "ignore_eos",
+        "min_tokens",
+        "cache_salt",
+        "priority",
+    }
+)
+
+_EDGE_BYTES = 1 << 20  # of the weights at either end that the fingerprint covers
+_WARM_UP_TOKENS = 256
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What one thread needs to generate, and what it serves."""
+
+    info: ModelInfo
+    runner: Runner
+    sampler: Sampler
+    pool: BlockPool
+    scheduler: Scheduler
+    speed: StepSpeed
+
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens that the whole pool holds."""
+        return self.pool.total_blocks * self.info.block_size
+
+
+def load_model(directory: ModelDirectory, settings: OpenVinoSettings) -> LoadedModel:
+    """Read, compile and warm up; takes seconds, so it runs off the loop.
+
+    Raises ServiceError, one sentence, for a model that this engine cannot run.
+    """
+    begin = time.perf_counter()
+    _log.info("model_loading", model=directory.name, numerics=settings.numerics)
+    compiled = compile_graph(directory.path, settings)
+    _log.info("model_compiled", model=directory.name, seconds=_since(begin))
+    layout = kv_layout(compiled)
+    kv_bytes = settings.kv_cache_bytes or default_kv_cache_bytes(usable_memory_bytes())
+    num_blocks = kv_bytes // layout.block_bytes
+    if num_blocks < 1:
+        raise unusable(f"kv_cache_bytes is {kv_bytes}; one block takes {layout.block_bytes}")
+    _log.info(
+        "kv_pool_sized",
+        kv_cache_bytes=kv_bytes,
+        tokens=num_blocks * layout.block_size,
+        blocks=num_blocks,
+    )
+    vocabulary_size = min(directory.vocabulary_size, logits_width(compiled))
+    pool = BlockPool(num_blocks)
+    speed = StepSpeed(settings.target_step_ms / 1000, settings.max_batch_tokens)
+    loaded = LoadedModel(
+        info=_info(directory, settings, layout.block_size, num_blocks, vocabulary_size),
+        runner=Runner(compiled, num_blocks, vocabulary_size),
+        sampler=Sampler(vocabulary_size),
+        pool=pool,
+        scheduler=Scheduler(
+            pool,
+            speed,
+            model=directory.name,
+            block_size=layout.block_size,
+            max_running=settings.max_num_sequences,
+        ),
+        speed=speed,
+    )
+    _warm_up(loaded, min(_WARM_UP_TOKENS, loaded.pool_tokens, settings.max_batch_tokens))
+    _log.info("model_ready", model=directory.name, seconds=_since(begin))
+    return loaded
+
+
+def system_fingerprint(directory: ModelDirectory, numerics: str) -> str:
+    """Names what may change the text: engine, numerics, weights and tokenizer.
+
+    Of the weights the size and both ends are read, not all: it must not delay the start.
+    """
+    digest = blake2b(digest_size=6)
+    digest.update((directory.path / "config.json").read_bytes())
+    weights = directory.path / "openvino_model.bin"
+    size = weights.stat().st_size
+    digest.update(size.to_bytes(8, "little"))
+    with weights.open("rb") as file:
+        digest.update(file.read(_EDGE_BYTES))
+        file.seek(max(size - _EDGE_BYTES, 0))
+        digest.update(file.read(_EDGE_BYTES))
+    digest.update(directory.tokenizer_fingerprint.encode())
+    version = ov.__version__.partition("-")[0]
+    return f"openvino-{version}-{numerics}-{digest.hexdigest()}"
+
+
+def _info(
+    directory: ModelDirectory,
+    settings: OpenVinoSettings,
+    block_size: int,
+    num_blocks: int,
+    vocabulary_size: int,
+) -> ModelInfo:
+    return ModelInfo(
+        model=directory.name,
+        engine="openvino",
+        context_length=min(directory.context_length, num_blocks * block_size),
+        block_size=block_size,
+        vocabulary_size=vocabulary_size,
+        end_token_ids=frozenset(i for i in directory.end_token_ids if i < vocabulary_size),
+        tokenizer_fingerprint=directory.tokenizer_fingerprint,
+        honoured_fields=HONOURED_FIELDS,
+        max_logprobs=0,
+        max_outputs=1,
+        numerics=settings.numerics,
+        system_fingerprint=system_fingerprint(directory, settings.numerics),
+    )
+
+
+def _warm_up(loaded: LoadedModel, num_tokens: int) -> None:
+    """Let the kernels be prepared before the first request, and learn the price of a token.
+
+    It writes into blocks that the pool calls free; the first real use overwrites them.
+    """
+    runner = loaded.runner
+    num_blocks = -(-num_tokens // loaded.info.block_size)
+    feeds = [Feed([0] * num_tokens, 0, range(num_blocks), is_sampled=True)]
+    runner.run(feeds)
+    begin = time.perf_counter()
+    runner.run(feeds)
+    loaded.speed.observe(0, num_tokens, time.perf_counter() - begin)
+    runner.steps = runner.tokens_fed = 0
+
+
+def _since(begin: float) -> float:
+    return round(time.perf_counter() - begin, 2)

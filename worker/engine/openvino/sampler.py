@@ -1,0 +1,148 @@
+"""Draws the next token of each sequence from its logits.
+
+Order: temperature, top_k, top_p, min_p, draw. A row is worked on alone, so that a draw depends on
+its logits, its parameters and (seed, output index, position), never on the batch around it. Sorting
+the vocabulary would cost more than the rest of the step: candidates are first cut by a threshold
+below which no kept token can lie, and only those are sorted.
+"""
+
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engine.seam import SamplingParams
+
+FloatArray = npt.NDArray[np.float32]
+
+# Below this temperature the weights of all but the most probable tokens underflow anyway.
+_COLDEST = 1e-4
+_GROUP = 256  # tokens whose weights are summed before the draw finds its place
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How one token is drawn; `position` counts the output tokens before it.
+
+    `banned_token_ids` cannot be drawn.
+    """
+
+    sampling: SamplingParams
+    seed: int
+    output_index: int
+    position: int
+    banned_token_ids: frozenset[int] | None = None
+
+    @property
+    def is_greedy(self) -> bool:
+        """Only the most probable token can be drawn."""
+        return self.sampling.is_greedy or self.sampling.temperature < _COLDEST
+
+
+class Sampler:
+    """Draws tokens for a vocabulary of `vocabulary_size` ids. Not thread-safe: keeps a buffer."""
+
+    def __init__(self, vocabulary_size: int) -> None:
+        self._weights = np.empty(vocabulary_size, np.float32)
+        self._group_starts = np.arange(0, vocabulary_size, _GROUP)
+
+    def sample(self, logits: FloatArray, draws: list[Draw]) -> list[int | None]:
+        """One id for each row of `logits` (rows, vocabulary); None where no token can be drawn.
+
+        That is a row with NaN or infinity, or with every token banned. `logits` is written to
+        where tokens are banned.
+        """
+        best = logits.argmax(axis=1)
+        return [
+            self._sample_row(row, int(highest), draw)
+            for row, highest, draw in zip(logits, best, draws, strict=True)
+        ]
+
+    def _sample_row(self, row: FloatArray, best: int, draw: Draw) -> int | None:
+        # argmax puts NaN and infinity first, so the best one shows whether there is any.
+        if not np.isfinite(row[best]):
+            return None
+        if draw.banned_token_ids:
+            row[list(draw.banned_token_ids)] = -np.inf
+            best = int(row.argmax())
+            if row[best] == -np.inf:
+                return None
+        if draw.is_greedy:
+            return best
+        return self._draw(row, best, draw)
+
+    def _draw(self, row: FloatArray, best: int, draw: Draw) -> int:
+        """Draw from weights relative to the most probable token, which weighs exactly 1."""
+        sampling = draw.sampling
+        weights = self._weights
+        np.subtract(row, row[best], out=weights)
+        weights *= np.float32(1 / sampling.temperature)
+        np.exp(weights, out=weights)
+        chance = uniform(draw.seed, draw.output_index, draw.position)
+        if 0 < sampling.top_k < weights.size:
+            ids = _largest(weights, sampling.top_k)
+            total = float(weights[ids].sum())
+        elif sampling.top_p < 1 or sampling.min_p > 0:
+            total = float(weights.sum())
+            ids = np.flatnonzero(weights >= _floor(sampling, total, weights.size))
+        else:
+            return self._draw_any(chance)
+        return _draw_among(ids, weights[ids], sampling, total, chance)
+
+    def _draw_any(self, chance: float) -> int:
+        """Draw from the whole vocabulary: first a group of tokens, then one in it."""
+        ends = np.add.reduceat(self._weights, self._group_starts).cumsum(dtype=np.float64)
+        target = chance * ends[-1]
+        group = min(int(ends.searchsorted(target, side="right")), ends.size - 1)
+        start = int(self._group_starts[group])
+        inside = self._weights[start : start + _GROUP].cumsum(dtype=np.float64)
+        before = float(ends[group - 1]) if group else 0.0
+        # Sums of different order differ in their last bits: stay inside, on a possible token.
+        place = int(inside.searchsorted(min(target - before, inside[-1]), side="right"))
+        last = int(inside.searchsorted(inside[-1], side="left"))
+        return start + min(place, last)
+
+
+def uniform(seed: int, output_index: int, position: int) -> float:
+    """A number in [0, 1) that depends on these alone; `seed` is a signed 64-bit integer."""
+    digest = blake2b(struct.pack("<qII", seed, output_index, position), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+
+def _floor(sampling: SamplingParams, total: float, num_tokens: int) -> float:
+    """A weight that every kept token reaches.
+
+    All tokens below (1 - top_p) / num_tokens together have less than 1 - top_p of the total, so
+    those above have top_p without them; min_p is relative to the best token's weight of 1.
+    """
+    return max((1 - sampling.top_p) * total / num_tokens, sampling.min_p)
+
+
+def _largest(weights: FloatArray, count: int) -> npt.NDArray[np.intp]:
+    """Ids of the `count` largest weights in ascending order; of equal ones the lowest ids."""
+    edge = np.partition(weights, weights.size - count)[weights.size - count]
+    above = np.flatnonzero(weights > edge)
+    at = np.flatnonzero(weights == edge)[: count - above.size]
+    return np.sort(np.concatenate([above, at]))
+
+
+def _draw_among(
+    ids: npt.NDArray[np.intp],
+    weights: FloatArray,
+    sampling: SamplingParams,
+    total: float,
+    chance: float,
+) -> int:
+    """Draw from candidates: the nucleus of `total`, of which only those that min_p allows."""
+    order = np.argsort(-weights, kind="stable")
+    ordered = weights[order]
+    sums = ordered.cumsum(dtype=np.float64)
+    kept = ordered.size
+    if sampling.top_p < 1:
+        kept = min(kept, int(sums.searchsorted(sampling.top_p * total, side="left")) + 1)
+    if sampling.min_p > 0:
+        kept = min(kept, int(np.count_nonzero(ordered >= np.float32(sampling.min_p))))
+    place = int(sums[:kept].searchsorted(chance * sums[kept - 1], side="right"))
+    return int(ids[order[min(place, kept - 1)]])
