@@ -1,0 +1,31 @@
+"""What holds for every test: loopback only, and quiet logs."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+_REAL_CONNECT = socket.socket.connect
+
+
+def _connect_loopback(self: socket.socket, address: object) -> None:
+    host = address[0] if isinstance(address, tuple) else ""
+    if self.family != socket.AF_UNIX and host not in ("127.0.0.1", "::1", "localhost"):
+        raise AssertionError(f"a test reached for {host}: loopback only")
+    _REAL_CONNECT(self, address)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _connect_loopback)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet_logs() -> Iterator[None]:
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer()],
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )
+    yield
+    structlog.reset_defaults()
