@@ -1,0 +1,86 @@
+"""A conversation to a prompt's token ids: template, special tokens in content, length.
+
+Blocking and pure but for the template's clock; runs on a thread of the encoding pool.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+from tokenizer_svc.chat_template import ChatTemplate
+from tokenizer_svc.encoding import TextEncoder, exceeds
+from tokenizer_svc.special_text import SpecialTexts
+
+SpecialTokensInContent = Literal["text", "refuse", "allow"]
+
+
+class PromptRenderer:
+    """One model's way from messages to ids. `context_length` is in tokens."""
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        encoder: TextEncoder,
+        context_length: int,
+        special_tokens_in_content: SpecialTokensInContent,
+    ) -> None:
+        self._template = template
+        self._encoder = encoder
+        self._context_length = context_length
+        self._policy = special_tokens_in_content
+        self._special_texts = SpecialTexts(encoder.marks)
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], max_prompt_tokens: int | None = None
+    ) -> list[int]:
+        """The prompt's ids, at most `max_prompt_tokens` and the model's context of them.
+
+        Raises ServiceError: CONTEXT_LENGTH_EXCEEDED for a longer prompt, INVALID_REQUEST for
+        messages that the template or the rule for special tokens refuses.
+        """
+        limit = self._context_length
+        if max_prompt_tokens is not None:
+            limit = min(limit, max_prompt_tokens)
+        encode, text = self._prompt(messages)
+        too_many = exceeds(encode, text, limit)
+        if too_many is not None:
+            raise _too_long(limit, f"at least {too_many}")
+        ids = encode(text)
+        if len(ids) > limit:
+            raise _too_long(limit, str(len(ids)))
+        if not ids:
+            message = "The chat template made an empty prompt of these messages."
+            raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
+        return ids
+
+    def _prompt(
+        self, messages: Sequence[Mapping[str, Any]]
+    ) -> tuple[Callable[[str], list[int]], str]:
+        """The prompt's text, and the way to encode it."""
+        plain = self._encoder.encode, self._template.render(messages)
+        if self._policy == "allow" or not self._special_texts.may_be_spelt(messages):
+            return plain
+        text = plain[1]
+        masked = self._special_texts.masked(messages, text)
+        own_text = self._template.render(masked.messages)
+        if self._special_texts.found(text) == self._special_texts.found(own_text):
+            return plain
+        if self._policy == "refuse":
+            raise _refused(self._special_texts.foreign(text, own_text))
+        marked = self._special_texts.replaced(own_text, self._encoder.marks)
+        return self._encoder.encode_marked, masked.unmasked(marked)
+
+
+def _too_long(limit: int, tokens: str) -> ServiceError:
+    message = (
+        f"This model's maximum context length is {limit} tokens. "
+        f"However, your messages resulted in {tokens} tokens."
+    )
+    return ServiceError(errors_pb2.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED, message, param="messages")
+
+
+def _refused(tokens: Sequence[str]) -> ServiceError:
+    spelt = ", ".join(f"`{token}`" for token in dict.fromkeys(tokens)) or "a special token"
+    message = f"The messages spell {spelt}, which is reserved for the model's own use."
+    return ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")

@@ -1,0 +1,92 @@
+"""Special tokens spelt out in what a client wrote: found, and told from the template's own.
+
+A chat template marks turns with special tokens such as `<|im_end|>`. Where a client's text spells
+one, reading it as what it says would let the client end its turn and speak as the system. Whether a
+prompt holds such text is decided by rendering it a second time with the first character of every
+special token masked in all that the client wrote: what is still found is the template's own. That
+holds also where the template cuts the text up or puts pieces of it together.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+
+# What a client may write of a message; roles are a closed set and need no mask.
+_CLIENT_TEXTS = ("content", "name")
+_PRIVATE_USE = range(0xE000, 0xF900)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedMessages:
+    """Messages in which no client text spells a special token, and the way back."""
+
+    messages: Sequence[Mapping[str, Any]]
+    _masks: Mapping[str, str]
+
+    def unmasked(self, text: str) -> str:
+        """The text as the client wrote it."""
+        return _replaced(text, {mask: first for first, mask in self._masks.items()})
+
+
+class SpecialTexts:
+    """The special tokens of a model, as text."""
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        longest_first = sorted(filter(None, tokens), key=lambda token: (-len(token), token))
+        self._first_characters = sorted({token[0] for token in longest_first})
+        # Matches nothing where a model has no special tokens.
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def found(self, text: str) -> list[str]:
+        """All special tokens that the text spells, in order."""
+        return self._pattern.findall(text)
+
+    def foreign(self, text: str, own_text: str) -> list[str]:
+        """Special tokens of `text` that are not in `own_text`, the masked rendering."""
+        return sorted((Counter(self.found(text)) - Counter(self.found(own_text))).elements())
+
+    def replaced(self, text: str, replacements: Mapping[str, str]) -> str:
+        """The text with each special token replaced."""
+        return self._pattern.sub(lambda match: replacements[match[0]], text)
+
+    def may_be_spelt(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a client text holds what a special token begins with; cheap."""
+        return any(
+            first in text for text in _client_texts(messages) for first in self._first_characters
+        )
+
+    def masked(self, messages: Sequence[Mapping[str, Any]], prompt: str) -> MaskedMessages:
+        """Mask the messages by characters that neither they nor their `prompt` use.
+
+        Raises ServiceError where they use up all private ones, which only an attack does.
+        """
+        used = "".join([prompt, *_client_texts(messages)])
+        unused = [mask for mask in map(chr, _PRIVATE_USE) if mask not in used]
+        if len(unused) < len(self._first_characters):
+            message = "The messages use too many different private-use characters."
+            raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
+        masks = dict(zip(self._first_characters, unused, strict=False))
+        masked = [
+            {
+                key: _replaced(value, masks) if key in _CLIENT_TEXTS and value else value
+                for key, value in message.items()
+            }
+            for message in messages
+        ]
+        return MaskedMessages(masked, masks)
+
+
+def _client_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    return (message[key] for message in messages for key in _CLIENT_TEXTS if message.get(key))
+
+
+def _replaced(text: str, replacements: Mapping[str, str]) -> str:
+    # str.replace for each is many times faster than str.translate on long texts.
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    return text
