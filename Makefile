@@ -1,0 +1,100 @@
+# Everything from a fresh clone: Python 3.11 or 3.12, git and make are enough. `make help` lists it.
+#
+# Stamps in .venv tell what has been installed; a changed lock file or pyproject.toml installs again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# The first interpreter that runs and is 3.11 or 3.12: a name on the path may be there and fail.
+PYTHON ?= $(shell for name in python3.12 python3.11 python3 python; do \
+	for file in $$(type -ap $$name 2>/dev/null); do \
+	if $$file -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' \
+	>/dev/null 2>&1; then echo $$file; exit; fi; done; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+SERVE_STAMP := $(VENV)/.serve
+DEV_STAMP := $(VENV)/.dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+ARGS ?=
+PYTEST_ARGS ?=
+
+.PHONY: help serve test test-all check format protos bench lock model clean
+
+help: ## Show this list
+	@echo "make TARGET [ARGS='…']"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+serve: $(SERVE_STAMP) ## Set everything up and serve on http://127.0.0.1:8000; ARGS='--port 9000'
+	@exec $(BIN)/headrace serve $(ARGS)
+
+model: $(SERVE_STAMP) ## Prepare the default model in the cache folder
+	@$(BIN)/headrace model pull
+
+test: $(DEV_STAMP) ## Run the tests (10 minutes at most); PYTEST_ARGS='-k stop'
+	@$(BIN)/headrace model pull
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(DEV_STAMP) ## Run the tests and their long forms
+	@$(BIN)/headrace model pull
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(DEV_STAMP) ## Format, lint, types, import rules, protos, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
+	$(BIN)/codespell $$(git ls-files)
+
+format: $(DEV_STAMP) ## Format the code and apply safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: $(DEV_STAMP) ## Generate the stubs of protos/ into headrace/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+bench: $(DEV_STAMP) ## Measure what a streamed token costs each service; writes bench/results/
+	@$(BIN)/headrace model pull
+	$(BIN)/python -m bench.streaming $(ARGS)
+
+# Lock files pin every package with its hashes for 3.11 and 3.12; they name no index. dev.lock comes
+# first: its generator of stubs holds protobuf at 6.x, and both must agree. Needs `uv`.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	pyproject.toml requirements/build.in
+lock: ## Resolve requirements/*.lock anew from pyproject.toml (UPGRADE=--upgrade for newer ones)
+	$(LOCK) $(UPGRADE) --extra openvino --extra dev --output-file requirements/dev.lock
+	$(LOCK) $(UPGRADE) --extra openvino --constraint requirements/dev.lock \
+		--output-file requirements/serve.lock
+
+clean: ## Remove the virtual environment and all caches of this folder
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "make: no working Python 3.11 or 3.12 with venv found: install one, or name it by PYTHON=…" >&2; \
+		exit 1; fi
+	@echo "Creating $(VENV) with $$($(PYTHON) --version) …"
+	@$(PYTHON) -m venv $(VENV)
+
+# $(1) says what, $(2) is the lock file; shows each package as pip takes it up.
+define install
+	@echo "$(1) …"; began=$$SECONDS; \
+	$(PIP) install --progress-bar off --only-binary :all: --no-deps --require-hashes -r $(2) \
+		| sed -un 's/^ *Downloading /  /p; s/^Processing .*\/\([^/ ]*\) .*/  \1/p; s/^Installing .*/  unpacking …/p'; \
+	echo "$(1): $$((SECONDS - began)) s"
+endef
+
+$(SERVE_STAMP): requirements/serve.lock pyproject.toml | $(BIN)/python
+	$(call install,Installing what serving needs,requirements/serve.lock)
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV_STAMP): requirements/dev.lock $(SERVE_STAMP) | $(BIN)/python
+	$(call install,Installing what developing needs,requirements/dev.lock)
+	@touch $@
