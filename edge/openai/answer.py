@@ -123,6 +123,7 @@ class ChunkEncoder:
                 "system_fingerprint": identity.system_fingerprint or None,
             }
         )
+        self.include_usage = include_usage
         self._head = b"data: " + _escape_separators(common).removesuffix(b"}") + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
 

@@ -2,7 +2,8 @@
 
 `FIELDS` is the one table of what a body may hold. A field is carried into `ChatRequest`, or
 accepted without effect and reported in `ignored`, or refused unless it is neutral (says what is
-the case anyway). Null is absent. A carried field with a neutral value is absent too: nothing was asked.
+the case anyway). Null is absent. A carried field with a neutral value is absent too: nothing was
+asked.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,167 @@
+"""The application: which path and method goes to which handler.
+
+Every path and method ends in one of ours, unknown ones too, so that each answer is OpenAI's.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import HttpVersion11, hdrs, web
+
+from edge.admission import Admission
+from edge.body import check_announced_length
+from edge.chat import ChatHandler
+from edge.metrics import EdgeMetrics
+from edge.middleware import boundary
+from edge.openai.models import build_model, build_models, find_model
+from edge.replies import REQUEST_ID_HEADER, error_reply, json_reply
+from edge.request_scope import scope_of
+from edge.service_state import ServiceState
+from edge.settings import EdgeSettings
+from headrace.client.answers import ChatBackend
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+
+CHAT_PATH = "/v1/chat/completions"
+_SHOWN_PATH_CHARACTERS = 200
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_ExpectHandler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+
+
+def build_app(backend: ChatBackend, settings: EdgeSettings, state: ServiceState) -> web.Application:
+    """The application over a backend; bound to the running event loop."""
+    admission = Admission(settings.admission)
+    metrics = EdgeMetrics(
+        num_running=lambda: admission.num_running, num_queued=lambda: admission.num_queued
+    )
+    chat = ChatHandler(backend, settings, admission, metrics, state)
+    app = web.Application(
+        middlewares=[boundary(metrics, state)],
+        # Bodies are bounded where they are read.
+        client_max_size=0,
+    )
+    app.on_response_prepare.append(_sign(state))
+    _add_routes(
+        app,
+        {
+            (hdrs.METH_POST, CHAT_PATH): chat.handle,
+            (hdrs.METH_GET, "/v1/models"): _list_models(backend),
+            (hdrs.METH_GET, "/v1/models/{name:.+}"): _show_model(backend),
+            (hdrs.METH_GET, "/health"): _health,
+            (hdrs.METH_GET, "/ready"): _readiness(backend, state),
+            (hdrs.METH_GET, "/metrics"): _metrics(metrics),
+        },
+        _expect_continue(settings),
+    )
+    return app
+
+
+def _add_routes(
+    app: web.Application,
+    handlers: Mapping[tuple[str, str], _Handler],
+    expect_handler: _ExpectHandler,
+) -> None:
+    for (method, path), handler in handlers.items():
+        resource = app.router.add_resource(path)
+        allowed = [method, hdrs.METH_HEAD] if method == hdrs.METH_GET else [method]
+        for name in allowed:
+            resource.add_route(name, handler, expect_handler=expect_handler)
+        refuse = _method_not_allowed(", ".join(allowed))
+        resource.add_route(hdrs.METH_ANY, refuse, expect_handler=expect_handler)
+    app.router.add_route(hdrs.METH_ANY, "/{path:.*}", _unknown_url, expect_handler=expect_handler)
+
+
+def _sign(state: ServiceState) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Headers that every response carries."""
+
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers[REQUEST_ID_HEADER] = scope_of(request).request_id
+        response.headers[hdrs.SERVER] = "headrace"
+        if state.is_draining:
+            response.headers[hdrs.CONNECTION] = "close"
+
+    return sign
+
+
+def _expect_continue(settings: EdgeSettings) -> _ExpectHandler:
+    """Answer `Expect: 100-continue`: ask for the body, or refuse it before it is sent."""
+
+    async def expect(request: web.Request) -> web.StreamResponse | None:
+        try:
+            check_announced_length(request, settings.server)
+        except ServiceError as error:
+            return error_reply(request, error)
+        expected = request.headers.get(hdrs.EXPECT, "").lower()
+        if expected == "100-continue" and request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            # An interim response is not the beginning of the final one.
+            request.writer.output_size = 0
+        return None
+
+    return expect
+
+
+def _method_not_allowed(allowed: str) -> _Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        error = ServiceError(
+            errors_pb2.ERROR_REASON_METHOD_NOT_ALLOWED,
+            f"Invalid method for URL ({request.method} {_shown_path(request)}). "
+            f"Only {allowed} is allowed here.",
+        )
+        return error_reply(request, error, {hdrs.ALLOW: allowed})
+
+    return handle
+
+
+async def _unknown_url(request: web.Request) -> web.StreamResponse:
+    raise ServiceError(
+        errors_pb2.ERROR_REASON_NOT_FOUND,
+        f"Unknown request URL: {request.method} {_shown_path(request)}. "
+        "Please check the URL for typos.",
+        openai_code="unknown_url",
+    )
+
+
+def _shown_path(request: web.Request) -> str:
+    return request.rel_url.raw_path[:_SHOWN_PATH_CHARACTERS]
+
+
+async def _health(_request: web.Request) -> web.StreamResponse:
+    return json_reply(b'{"status":"ok"}')
+
+
+def _readiness(backend: ChatBackend, state: ServiceState) -> _Handler:
+    async def handle(_request: web.Request) -> web.StreamResponse:
+        if state.is_draining:
+            raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "The server is shutting down.")
+        if not backend.is_ready:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE,
+                "No model has both a worker and a tokenizer connected.",
+            )
+        return json_reply(b'{"status":"ready"}')
+
+    return handle
+
+
+def _metrics(metrics: EdgeMetrics) -> _Handler:
+    async def handle(_request: web.Request) -> web.StreamResponse:
+        return web.Response(
+            body=metrics.render(),
+            headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    return handle
+
+
+def _list_models(backend: ChatBackend) -> _Handler:
+    async def handle(_request: web.Request) -> web.StreamResponse:
+        return json_reply(build_models(backend.models))
+
+    return handle
+
+
+def _show_model(backend: ChatBackend) -> _Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return json_reply(build_model(find_model(backend.models, request.match_info["name"])))
+
+    return handle

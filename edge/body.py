@@ -1,0 +1,52 @@
+"""Reading a request's body: bounded in bytes and in time."""
+
+import asyncio
+
+from aiohttp import web
+
+from edge.settings import ServerSettings
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+
+
+def check_announced_length(request: web.BaseRequest, settings: ServerSettings) -> None:
+    """Raise ServiceError (request_too_large) for a Content-Length above the bound."""
+    length = request.content_length
+    if length is not None and length > settings.max_body_bytes:
+        raise _too_large(settings, f"{length} bytes were announced")
+
+
+async def read_body(request: web.BaseRequest, settings: ServerSettings) -> bytes:
+    """The whole body, decompressed.
+
+    Raises ServiceError: request_too_large, request_timeout, or invalid_request for a body that
+    breaks its own framing or compression.
+    """
+    check_announced_length(request, settings)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_timeout_seconds):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > settings.max_body_bytes:
+                    raise _too_large(settings, "more bytes were sent")
+    except TimeoutError:
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_REQUEST_TIMEOUT,
+            "The request's body did not arrive within "
+            f"{settings.body_timeout_seconds:g} seconds ({len(body)} bytes did).",
+        ) from None
+    except web.RequestPayloadError as error:
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_INVALID_REQUEST,
+            f"The request's body could not be read: {str(error).splitlines()[0]}.",
+        ) from error
+    return bytes(body)
+
+
+def _too_large(settings: ServerSettings, detail: str) -> ServiceError:
+    return ServiceError(
+        errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE,
+        f"The request's body is too large: at most {settings.max_body_bytes} bytes are taken, "
+        f"but {detail}.",
+    )

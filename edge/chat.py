@@ -1,0 +1,161 @@
+"""POST /v1/chat/completions: from the body to the last byte of the answer.
+
+Order: body, validation, model, permit, render, generate. The permit and the generation end with the
+handler, however it ends; aiohttp cancels it when the client leaves.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from aiohttp import web
+
+from edge.admission import Admission
+from edge.body import read_body
+from edge.collector import AnswerCollector
+from edge.generation_options import generation_options
+from edge.metrics import EdgeMetrics
+from edge.openai.answer import AnswerIdentity, ChunkEncoder, build_completion
+from edge.openai.chat_request import ChatRequest, check_against_model, parse_chat_request
+from edge.openai.ids import mint_completion_id
+from edge.openai.models import find_model
+from edge.replies import json_reply
+from edge.request_scope import RequestScope, scope_of
+from edge.service_state import ServiceState
+from edge.settings import EdgeSettings
+from edge.sse import SseWriter
+from headrace.client.answers import (
+    ChatBackend,
+    Generation,
+    GenerationOptions,
+    RenderedPrompt,
+    ServedModel,
+)
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+
+IGNORED_HEADER = "x-headrace-ignored"
+_MAX_NAMED = 32
+_MAX_NAME_CHARACTERS = 64
+
+
+class ChatHandler:
+    """Answers chat completion requests from a backend."""
+
+    def __init__(
+        self,
+        backend: ChatBackend,
+        settings: EdgeSettings,
+        admission: Admission,
+        metrics: EdgeMetrics,
+        state: ServiceState,
+    ) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._admission = admission
+        self._metrics = metrics
+        self._state = state
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request. Raises ServiceError for whatever prevents an answer."""
+        if self._state.is_draining:
+            raise _draining()
+        body = await read_body(request, self._settings.server)
+        chat = parse_chat_request(body)
+        model = find_model(self._backend.models, chat.model)
+        check_against_model(chat, model)
+        scope = scope_of(request)
+        scope.model, scope.is_stream = model.name, chat.stream
+        seconds = self._settings.backend.request_timeout_seconds
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(deadline) as scope.limit, self._admission.permit():
+                prompt = await self._render(chat, deadline)
+                options = generation_options(chat, request_id=scope.request_id, deadline=deadline)
+                job = _Job(request, scope, chat, model, prompt, options)
+                return await (self._stream(job) if chat.stream else self._answer(job))
+        except TimeoutError:
+            if self._state.is_cut:
+                raise _draining() from None
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
+                f"The request took longer than {seconds:g} seconds.",
+            ) from None
+
+    async def _render(self, chat: ChatRequest, deadline: float) -> RenderedPrompt:
+        remaining = deadline - asyncio.get_running_loop().time()
+        return await self._backend.render(
+            chat.model,
+            chat.messages,
+            timeout_seconds=min(self._settings.backend.render_timeout_seconds, remaining),
+        )
+
+    async def _stream(self, job: "_Job") -> web.StreamResponse:
+        encoder = ChunkEncoder(job.identity(), include_usage=job.chat.include_usage)
+        writer = SseWriter(job.request, encoder, job.options.n, self._settings.streaming)
+        job.scope.stream = writer
+        generation = self._backend.generate(job.prompt, job.options, writer)
+        try:
+            return await writer.serve(_ignored_header(job.chat))
+        finally:
+            self._settle(job.scope, writer, generation)
+            job.scope.failure = writer.failure
+
+    async def _answer(self, job: "_Job") -> web.StreamResponse:
+        collector = AnswerCollector(job.options.n)
+        generation = self._backend.generate(job.prompt, job.options, collector)
+        try:
+            outputs = await collector.outputs()
+        finally:
+            self._settle(job.scope, collector, generation)
+        body = build_completion(job.identity(), outputs, collector.usage)
+        return json_reply(body, headers=_ignored_header(job.chat))
+
+    def _settle(
+        self, scope: RequestScope, consumer: SseWriter | AnswerCollector, generation: Generation
+    ) -> None:
+        """End the generation if it still runs, and keep the counts."""
+        if not consumer.is_ended:
+            self._metrics.aborted.inc()
+            generation.abort()
+        scope.prompt_tokens = generation.usage.prompt_tokens
+        scope.cached_prompt_tokens = generation.usage.cached_prompt_tokens
+        scope.completion_tokens = sum(generation.usage.completion_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An admitted request with its rendered prompt."""
+
+    request: web.Request
+    scope: RequestScope
+    chat: ChatRequest
+    model: ServedModel
+    prompt: RenderedPrompt
+    options: GenerationOptions
+
+    def identity(self) -> AnswerIdentity:
+        """A new completion's identity."""
+        return AnswerIdentity(
+            completion_id=mint_completion_id(),
+            model=self.chat.model,
+            created=int(time.time()),
+            system_fingerprint=self.model.system_fingerprint,
+        )
+
+
+def _draining() -> ServiceError:
+    return ServiceError(
+        errors_pb2.ERROR_REASON_DRAINING, "The server is shutting down. Please try again."
+    )
+
+
+def _ignored_header(chat: ChatRequest) -> dict[str, str]:
+    """Names of the fields without effect; percent-encoded, since clients choose them."""
+    if not chat.ignored:
+        return {}
+    names = [quote(name[:_MAX_NAME_CHARACTERS], safe="[]") for name in chat.ignored[:_MAX_NAMED]]
+    if len(chat.ignored) > _MAX_NAMED:
+        names.append("...")
+    return {IGNORED_HEADER: ", ".join(names)}

@@ -1,0 +1,44 @@
+"""From a validated chat request to the backend's generation options."""
+
+from edge.openai.chat_request import ChatRequest
+from headrace.client.answers import GenerationOptions
+from headrace.worker.v1.generation_pb2 import LogitBias, SamplingParams
+
+_PLAIN_FIELDS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+)
+
+
+def generation_options(
+    request: ChatRequest, *, request_id: str, deadline: float
+) -> GenerationOptions:
+    """What to generate; `deadline` on the event loop's clock, in seconds."""
+    return GenerationOptions(
+        request_id=request_id,
+        sampling=_sampling_params(request),
+        max_tokens=request.max_tokens,
+        min_tokens=request.min_tokens or 0,
+        n=request.n or 1,
+        stop_strings=request.stop or (),
+        stop_token_ids=request.stop_token_ids or (),
+        ignore_eos=bool(request.ignore_eos),
+        deadline=deadline,
+    )
+
+
+def _sampling_params(request: ChatRequest) -> SamplingParams:
+    sampling = SamplingParams(
+        logit_bias=[LogitBias(token_id=key, bias=bias) for key, bias in request.logit_bias or ()]
+    )
+    for name in _PLAIN_FIELDS:
+        value = getattr(request, name)
+        if value is not None:
+            setattr(sampling, name, value)
+    return sampling

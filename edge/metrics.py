@@ -1,0 +1,38 @@
+"""The edge's own figures for Prometheus, in a registry of their own."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+
+class EdgeMetrics:
+    """Counted once a request, never once a token."""
+
+    def __init__(self, *, num_running: Callable[[], int], num_queued: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "headrace_edge_requests",
+            "HTTP requests answered, by route and status; 499 = the client left.",
+            ("route", "status"),
+            registry=self.registry,
+        )
+        self.failures = Counter(
+            "headrace_edge_failures",
+            "Requests that failed, by reason; also after the headers of a stream.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.aborted = Counter(
+            "headrace_edge_aborted_generations",
+            "Generations aborted before their end.",
+            registry=self.registry,
+        )
+        self._gauge("headrace_edge_requests_in_flight", "Chat requests at work.", num_running)
+        self._gauge("headrace_edge_requests_queued", "Chat requests in the queue.", num_queued)
+
+    def _gauge(self, name: str, text: str, read: Callable[[], int]) -> None:
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def render(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,47 @@
+"""What the edge knows of one HTTP request while it lasts."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiohttp import web
+
+from edge.openai.ids import mint_request_id
+from headrace.rpc.errors import ServiceError
+
+
+class OpenStream(Protocol):
+    """A response whose headers may be out already."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the headers are out, so that an error must become a frame."""
+
+    async def end_with_error(self, error: ServiceError) -> web.StreamResponse:
+        """Write the error frame and end the response."""
+
+
+@dataclass(slots=True, eq=False)
+class RequestScope:
+    """Identity of a request and what its log line will say; `limit` ends its work early."""
+
+    request_id: str = field(default_factory=mint_request_id)
+    model: str | None = None
+    is_stream: bool = False
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    failure: ServiceError | None = None
+    stream: OpenStream | None = None
+    limit: asyncio.Timeout | None = None
+
+
+_SCOPE = web.RequestKey("scope", RequestScope)
+
+
+def scope_of(request: web.BaseRequest) -> RequestScope:
+    """The request's scope, made at the first call."""
+    scope: RequestScope | None = request.get(_SCOPE)
+    if scope is None:
+        scope = request[_SCOPE] = RequestScope()
+    return scope

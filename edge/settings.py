@@ -1,0 +1,92 @@
+"""Settings of the edge service, table [edge]."""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from headrace.runtime.settings import SettingsGroup
+
+
+class ServerSettings(SettingsGroup):
+    """The HTTP listener."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on; 0 = any free one."""
+    insecure: bool = False
+    """Allow an address other than loopback although no API keys are configured."""
+    tls_certificate_file: Path | None = None
+    """PEM file with the certificate chain; unset = plain HTTP."""
+    tls_key_file: Path | None = None
+    """PEM file with the certificate's private key."""
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**30)
+    """Largest request body, after decompression, in bytes."""
+    body_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
+    """Time in which a request's whole body must have arrived, in seconds."""
+    keepalive_timeout_seconds: float = Field(default=75.0, gt=0, le=3600)
+    """How long a connection may stay without a complete request head, in seconds."""
+    drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
+    """How long running requests may go on after a request to stop, in seconds."""
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> "ServerSettings":
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file must be set together")
+        return self
+
+
+class AdmissionSettings(SettingsGroup):
+    """How many requests are worked on, and how many wait."""
+
+    max_concurrent_requests: int = Field(default=1024, ge=1, le=100_000)
+    """Requests being rendered or generated at the same time."""
+    max_queued_requests: int = Field(default=1024, ge=0, le=100_000)
+    """Requests that wait for one of them to end; more are refused."""
+    queue_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """Longest wait in that queue, in seconds."""
+    retry_after_seconds: float = Field(default=1.0, ge=1, le=3600)
+    """What a refused client is told to wait, in seconds."""
+
+
+class StreamingSettings(SettingsGroup):
+    """Bounds on clients that read too slowly."""
+
+    high_water_bytes: int = Field(default=256 * 1024, ge=1024, le=2**30)
+    """Unread bytes of one connection above which deltas are merged instead of written."""
+    low_water_bytes: int = Field(default=64 * 1024, ge=0, le=2**30)
+    """Unread bytes below which writing goes on."""
+    stall_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """A client above the low-water mark for so long is dropped, in seconds."""
+
+    @model_validator(mode="after")
+    def _marks_are_ordered(self) -> "StreamingSettings":
+        if self.low_water_bytes >= self.high_water_bytes:
+            raise ValueError("low_water_bytes must be below high_water_bytes")
+        return self
+
+
+class BackendSettings(SettingsGroup):
+    """The services behind."""
+
+    tokenizer_addresses: tuple[str, ...] = Field(default=("127.0.0.1:50051",), min_length=1)
+    """Addresses of tokenizer services, host:port."""
+    worker_addresses: tuple[str, ...] = Field(default=("127.0.0.1:50061",), min_length=1)
+    """Addresses of workers, host:port."""
+    render_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """Longest time that rendering a prompt may take, in seconds."""
+    request_timeout_seconds: float = Field(default=3600.0, gt=0, le=86400)
+    """Longest time from the arrival of a request's body to its last byte, in seconds."""
+
+
+class EdgeSettings(SettingsGroup):
+    """What one edge process serves, and where."""
+
+    server: ServerSettings = ServerSettings()
+    """The HTTP listener."""
+    admission: AdmissionSettings = AdmissionSettings()
+    """Bounds on the number of requests."""
+    streaming: StreamingSettings = StreamingSettings()
+    """Bounds on slow readers."""
+    backend: BackendSettings = BackendSettings()
+    """The services behind."""

@@ -1,0 +1,146 @@
+"""A backend without services: it answers what a test says, when the test says it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from headrace.client.answers import (
+    AnswerConsumer,
+    AnswerTimes,
+    AnswerUsage,
+    ChatMessage,
+    Finish,
+    GenerationOptions,
+    OutputResult,
+    RenderedPrompt,
+    ServedModel,
+)
+from headrace.rpc.errors import ServiceError
+from headrace.tokenizer.v1.render_pb2 import Decoder
+
+ALL_SAMPLING = frozenset(
+    (
+        "sampling.temperature",
+        "sampling.top_p",
+        "sampling.top_k",
+        "sampling.min_p",
+        "sampling.seed",
+        "stop_token_ids",
+        "ignore_eos",
+        "min_tokens",
+    )
+)
+MODEL = ServedModel(
+    name="ps/paced-1.0",
+    context_length=4096,
+    honoured_fields=ALL_SAMPLING,
+    max_outputs=4,
+    max_logprobs=0,
+    system_fingerprint="fp_test",
+    created=1_700_000_000,
+)
+
+
+class FakeGeneration:
+    """A request that was started; the test plays the worker."""
+
+    def __init__(
+        self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
+    ) -> None:
+        self.prompt = prompt
+        self.options = options
+        self.consumer = consumer
+        self.aborted = asyncio.Event()
+        self.usage = AnswerUsage(completion_tokens=[0] * options.n)
+        self._writers: list = []
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+    def start(self, *, cached: int = 0) -> None:
+        """The worker takes the request up."""
+        times = AnswerTimes(len(self.prompt.token_ids), cached, queue_ms=1, prefill_ms=2)
+        self.usage.prompt_tokens = times.prompt_tokens
+        self.usage.cached_prompt_tokens = cached
+        self.consumer.on_started(times)
+        self._writers = [self.consumer.text_writer(i) for i in range(self.options.n)]
+
+    def text(self, text: str, index: int = 0) -> None:
+        """A delta of one token."""
+        self.usage.completion_tokens[index] += 1
+        self._writers[index](text)
+
+    def finish(self, index: int = 0, reason: Finish = "stop") -> None:
+        """An output ends."""
+        self.consumer.on_finish(
+            index, OutputResult(reason, self.usage.completion_tokens[index], None)
+        )
+
+    def done(self) -> None:
+        """All outputs have ended."""
+        self.consumer.on_done()
+
+    def fail(self, error: ServiceError) -> None:
+        """The request fails."""
+        self.consumer.on_error(error)
+
+    def answer(self, texts: Sequence[str], reason: Finish = "stop") -> None:
+        """Everything at once, all outputs alike."""
+        self.start()
+        for index in range(self.options.n):
+            for text in texts:
+                self.text(text, index)
+            self.finish(index, reason)
+        self.done()
+
+
+@dataclass
+class FakeBackend:
+    """Answers every request with `texts`, or, where they are None, leaves that to the test.
+
+    `render_gate` holds rendering up until it is set; the errors are raised where their names say.
+    """
+
+    texts: Sequence[str] | None = ("Hello", " world")
+    models: Sequence[ServedModel] = (MODEL,)
+    is_ready: bool = True
+    render_gate: asyncio.Event | None = None
+    render_error: Exception | None = None
+    generate_error: Exception | None = None
+    conversations: list[Sequence[ChatMessage]] = field(default_factory=list)
+    generations: list[FakeGeneration] = field(default_factory=list)
+    rendering: asyncio.Event = field(default_factory=asyncio.Event)
+    render_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    _started: asyncio.Queue[FakeGeneration] = field(default_factory=asyncio.Queue)
+
+    async def render(
+        self, model: str, messages: Sequence[ChatMessage], *, timeout_seconds: float
+    ) -> RenderedPrompt:
+        assert timeout_seconds > 0
+        self.conversations.append(messages)
+        self.rendering.set()
+        if self.render_gate is not None:
+            try:
+                await self.render_gate.wait()
+            except asyncio.CancelledError:
+                self.render_cancelled.set()
+                raise
+        if self.render_error is not None:
+            raise self.render_error
+        return RenderedPrompt(model, range(10), Decoder(model=model))
+
+    def generate(
+        self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
+    ) -> FakeGeneration:
+        if self.generate_error is not None:
+            raise self.generate_error
+        generation = FakeGeneration(prompt, options, consumer)
+        self.generations.append(generation)
+        self._started.put_nowait(generation)
+        if self.texts is not None:
+            asyncio.get_running_loop().call_soon(generation.answer, self.texts)
+        return generation
+
+    async def next_generation(self) -> FakeGeneration:
+        """The next request that reaches the backend."""
+        return await self._started.get()
