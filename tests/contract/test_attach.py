@@ -49,8 +49,7 @@ async def test_another_protocol_is_refused_by_name() -> None:
         frame.header.hello.protocol_version = 99
         await raw.call.write(frame)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            while await raw.call.read() is not grpc.aio.EOF:
-                pass
+            await raw.read_to_end()
 
     error = error_from_rpc(caught.value, peer="worker")
     assert errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER == error.reason
@@ -66,8 +65,7 @@ async def test_a_gap_in_the_numbering_ends_the_stream(second: int) -> None:
         raw.sequence = second - 1
         await raw.send(greet=False)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            while await raw.call.read() is not grpc.aio.EOF:
-                pass
+            await raw.read_to_end()
 
     assert grpc.StatusCode.FAILED_PRECONDITION == caught.value.code()
 
@@ -79,8 +77,7 @@ async def test_a_reused_handle_ends_the_stream() -> None:
         await accepted(raw, 7)
         await raw.submit(7)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            while await raw.call.read() is not grpc.aio.EOF:
-                pass
+            await raw.read_to_end()
 
     assert "7" in (caught.value.details() or "")
 
@@ -234,8 +231,7 @@ async def test_a_silent_edge_is_dead() -> None:
         raw = RawAttach(worker.stub)
         await accepted(raw)
         with pytest.raises(grpc.aio.AioRpcError):
-            while await raw.call.read() is not grpc.aio.EOF:
-                pass
+            await raw.read_to_end()
         await asyncio.wait_for(worker.servicer.table.idle(), 5)
 
     assert [1] == engine.aborted

@@ -87,6 +87,11 @@ class RawAttach:
         self.received = frame.header.sequence
         return frame
 
+    async def read_to_end(self) -> None:
+        """Read until the worker ends the stream; raises its status when that is an error."""
+        while await self.call.read() is not grpc.aio.EOF:
+            pass
+
     async def read_until(self, field: str, count: int = 1) -> list[AttachResponse]:
         """Frames up to the one with which `field` has had `count` entries."""
         frames: list[AttachResponse] = []
