@@ -82,19 +82,20 @@ $(BIN)/python:
 	@echo "Creating $(VENV) with $$($(PYTHON) --version) …"
 	@$(PYTHON) -m venv $(VENV)
 
-# $(1) says what, $(2) is the lock file; shows each package as pip takes it up.
+# $(1) says what, $(2) is the lock file, $(3) more flags; shows each package as pip takes it up.
 define install
 	@echo "$(1) …"; began=$$SECONDS; \
-	$(PIP) install --progress-bar off --only-binary :all: --no-deps --require-hashes -r $(2) \
-		| sed -un 's/^ *Downloading /  /p; s/^Processing .*\/\([^/ ]*\) .*/  \1/p; s/^Installing .*/  unpacking …/p'; \
+	$(PIP) install --progress-bar off --no-deps --require-hashes -r $(2) $(3) \
+		| sed -un 's/^ *Downloading /  /p; s/^Processing .*\/\([^/ ]*\.whl\) .*/  \1/p; s/^Installing .*/  unpacking …/p'; \
 	echo "$(1): $$((SECONDS - began)) s"
 endef
 
 $(SERVE_STAMP): requirements/serve.lock pyproject.toml | $(BIN)/python
-	$(call install,Installing what serving needs,requirements/serve.lock)
+	$(call install,Installing what serving needs,requirements/serve.lock,--only-binary :all:)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# forbiddenfruit, of blockbuster, has no wheel: here a source distribution may be built.
 $(DEV_STAMP): requirements/dev.lock $(SERVE_STAMP) | $(BIN)/python
 	$(call install,Installing what developing needs,requirements/dev.lock)
 	@touch $@

@@ -10,13 +10,19 @@ from typing import TextIO
 
 import structlog
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "json", "pretty")
 
-def configure_logs(level: str = "info", *, service: str, stream: TextIO | None = None) -> None:
-    """Set up logging for this process; `level` is debug, info, warning or error.
+
+def configure_logs(
+    level: str = "info", *, service: str, style: str = "auto", stream: TextIO | None = None
+) -> None:
+    """Set up logging for this process; `level` and `style` are one of the tuples above.
 
     Every line carries `service`, an ISO timestamp in UTC and the level.
     """
     target = stream or sys.stderr
+    pretty = target.isatty() if style == "auto" else style == "pretty"
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -33,7 +39,7 @@ def configure_logs(level: str = "info", *, service: str, stream: TextIO | None =
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=_renderers(pretty=target.isatty())
+            foreign_pre_chain=shared, processors=_renderers(pretty=pretty)
         )
     )
     root = logging.getLogger()

@@ -1,0 +1,117 @@
+"""`headrace serve`: tokenizer, worker and edge on this machine, supervised as one."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+
+from headrace.cli.child import ChildSpec
+from headrace.cli.serve_plan import ServePlan, make_plan
+from headrace.cli.supervisor import Supervisor
+from headrace.cli.tables import load_models_settings
+from headrace.models.cache import resolve_model
+from headrace.models.default import DEFAULT_MODEL, prepare_default_model
+from headrace.runtime.progress import Progress
+
+_DESCRIPTION = """\
+Start tokenizer, worker and edge on loopback, wait until each is healthy, print the addresses and a
+curl line to paste. Ctrl-C or SIGTERM ends all in order: the edge finishes what runs, then worker
+and tokenizer end; a second one ends all at once. The default model is prepared where it is missing.
+"""
+_EPILOG = """\
+examples:
+  headrace serve
+  headrace serve --model ./Qwen2.5-0.5B-Instruct-ov     a directory (with a slash)
+  headrace serve --workers 2 --tokenizers 2 --port 9000
+  headrace serve --host 0.0.0.0 --insecure              reachable from elsewhere, without keys
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Serve until stopped; returns the exit code. Raises StartError."""
+    began = time.monotonic()
+    arguments = _parser().parse_args(argv)
+    progress = Progress()
+    # Everything that can be refused is refused before the model is fetched.
+    plan = make_plan(arguments)
+    model = _model_folder(plan.model, arguments.config, progress)
+    specs = plan.child_specs(model)
+    return asyncio.run(_supervise(specs, plan, model.name, began, progress))
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="headrace serve",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", type=Path, metavar="FILE", help="TOML file with the services' settings")
+    add("--model", help=f"folder or name in the cache (default: {DEFAULT_MODEL.name})")
+    add("--engine", choices=("openvino", "paced"), help="(default: openvino)")
+    add("--workers", type=_count, default=1, metavar="N", help="(default: 1)")
+    add("--tokenizers", type=_count, default=1, metavar="N", help="(default: 1)")
+    add("--host", help="address of the edge (default: 127.0.0.1); the others stay on loopback")
+    add("--port", type=_port, help="port of the edge (default: 8000; 0: any free one)")
+    add("--tokenizer-port", type=_port, metavar="PORT", help="of the first (default: 50052)")
+    add("--worker-port", type=_port, metavar="PORT", help="of the first (default: 50061)")
+    add("--insecure", action="store_true", help="allow --host beyond loopback, without keys")
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 64:
+        raise ValueError(text)
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(text)
+    return number
+
+
+_count.__name__, _port.__name__ = "number from 1 to 64", "port from 0 to 65535"
+
+
+def _model_folder(model: str, config: Path | None, progress: Progress) -> Path:
+    cache_dir = load_models_settings(config).cache_dir
+    if model == DEFAULT_MODEL.name:
+        return prepare_default_model(cache_dir, progress)
+    return resolve_model(model, cache_dir)
+
+
+async def _supervise(
+    specs: Sequence[ChildSpec], plan: ServePlan, model: str, began: float, progress: Progress
+) -> int:
+    supervisor = Supervisor(specs, progress)
+    stop = asyncio.Event()
+    ready = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            supervisor.kill()
+            # Nothing is left to wait for: every child has been killed.
+            os._exit(128 + number)
+        progress.say(f"{number.name}: ending in order; once more to end at once")
+        stop.set()
+
+    def on_ready() -> None:
+        ready.set()
+        sys.stdout.write(plan.greeting(model, time.monotonic() - began))
+        sys.stdout.flush()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal, number)
+    await supervisor.run(stop, on_ready)
+    return 0 if ready.is_set() else 1

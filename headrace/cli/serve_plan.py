@@ -1,0 +1,185 @@
+"""What `headrace serve` starts: which commands, on which addresses, with which probes."""
+
+import json
+import os
+import sys
+from argparse import Namespace
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from headrace.cli.child import ChildSpec
+from headrace.cli.health import grpc_healthy, http_ready
+from headrace.cli.ports import claim_port
+from headrace.cli.tables import load_settings
+from headrace.runtime.errors import StartError
+
+_LOOPBACK = "127.0.0.1"
+_ANY_ADDRESS = {"0.0.0.0": _LOOPBACK, "::": "::1"}  # noqa: S104 (compared with, not bound)
+# Beyond a service's own grace: to close connections and end the interpreter.
+_STOP_MARGIN_SECONDS = 5.0
+_QUESTION = "What is the capital of France?"
+
+
+@dataclass(frozen=True, slots=True)
+class ServePlan:
+    """Addresses and settings of one run, all checked. Grace periods in seconds."""
+
+    model: str
+    engine: str
+    config: Path | None
+    host: str
+    port: int
+    insecure: bool
+    tls: bool
+    tokenizer_ports: tuple[int, ...]
+    worker_ports: tuple[int, ...]
+    edge_grace: float
+    worker_grace: float
+    tokenizer_grace: float
+    log_level: str
+
+    def child_specs(self, model: Path) -> list[ChildSpec]:
+        """The children: tokenizers and workers first, then the edge."""
+        return [
+            *(self._tokenizer(index, model) for index in range(len(self.tokenizer_ports))),
+            *(self._worker(index, model) for index in range(len(self.worker_ports))),
+            self._edge(),
+        ]
+
+    def greeting(self, model: str, seconds: float) -> str:
+        """What a person sees when everything is ready: addresses and a curl line to paste."""
+        scheme, curl = ("https", "curl -Nk") if self.tls else ("http", "curl -N")
+        url = f"{scheme}://{_bracketed(_ANY_ADDRESS.get(self.host, self.host))}:{self.port}"
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": _QUESTION}],
+            "stream": True,
+        }
+        return (
+            f"\nHeadrace serves {model} ({self.engine} engine), ready in {seconds:.1f} s\n\n"
+            f"  edge       {url}/v1\n"
+            f"  tokenizer  {', '.join(_addresses(self.tokenizer_ports))}\n"
+            f"  worker     {', '.join(_addresses(self.worker_ports))}\n\n"
+            f"Try it (Ctrl-C here ends everything):\n\n"
+            f"{curl} {url}/v1/chat/completions -H 'Content-Type: application/json' "
+            f"-d '{json.dumps(body)}'\n\n"
+        )
+
+    def _tokenizer(self, index: int, model: Path) -> ChildSpec:
+        port = self.tokenizer_ports[index]
+        models = json.dumps([str(model)])
+        flags = ("--models", models, "--host", _LOOPBACK, "--port", str(port))
+        return ChildSpec(
+            name=_numbered("tokenizer", index, self.tokenizer_ports),
+            address=f"{_LOOPBACK}:{port}",
+            command=self._command("tokenizer", *flags),
+            probe=partial(grpc_healthy, _LOOPBACK, port),
+            rank=0,
+            stop_seconds=self.tokenizer_grace + _STOP_MARGIN_SECONDS,
+        )
+
+    def _worker(self, index: int, model: Path) -> ChildSpec:
+        port = self.worker_ports[index]
+        flags = ("--model", str(model), "--host", _LOOPBACK, "--port", str(port))
+        return ChildSpec(
+            name=_numbered("worker", index, self.worker_ports),
+            address=f"{_LOOPBACK}:{port}",
+            command=self._command("worker", *flags, "--engine", self.engine),
+            probe=partial(grpc_healthy, _LOOPBACK, port),
+            rank=1,
+            stop_seconds=self.worker_grace + _STOP_MARGIN_SECONDS,
+        )
+
+    def _edge(self) -> ChildSpec:
+        flags = ["--server.host", self.host, "--server.port", str(self.port)]
+        flags += ["--server.insecure", json.dumps(self.insecure)]
+        tokenizers, workers = _addresses(self.tokenizer_ports), _addresses(self.worker_ports)
+        flags += ["--backend.tokenizer_addresses", json.dumps(tokenizers)]
+        flags += ["--backend.worker_addresses", json.dumps(workers)]
+        host = _ANY_ADDRESS.get(self.host, self.host)
+        return ChildSpec(
+            name="edge",
+            address=f"{_bracketed(self.host)}:{self.port}",
+            command=self._command("edge", *flags),
+            probe=partial(http_ready, host, self.port, tls=self.tls),
+            rank=2,
+            stop_seconds=self.edge_grace + _STOP_MARGIN_SECONDS,
+        )
+
+    def _command(self, service: str, *flags: str) -> tuple[str, ...]:
+        # -P: a folder named `worker` or `edge` in the current directory is not imported.
+        config = ("--config", str(self.config)) if self.config else ()
+        style = "pretty" if sys.stderr.isatty() else "json"
+        log = ("--log-level", self.log_level, "--log-format", style)
+        parent = ("--die-with-parent", str(os.getpid()))
+        return (sys.executable, "-P", "-m", "headrace", service, *config, *log, *parent, *flags)
+
+
+def make_plan(arguments: Namespace) -> ServePlan:
+    """Read the settings and check the ports. Raises StartError."""
+    # Services' settings are read here only to know addresses, model and grace periods.
+    from edge.settings import EdgeSettings  # noqa: PLC0415 (importing the CLI imports no service)
+    from tokenizer_svc.settings import TokenizerSettings  # noqa: PLC0415 (likewise)
+    from worker.settings import WorkerSettings  # noqa: PLC0415 (likewise)
+
+    edge = load_settings("edge", EdgeSettings, arguments.config)
+    tokenizer = load_settings("tokenizer", TokenizerSettings, arguments.config)
+    worker = load_settings("worker", WorkerSettings, arguments.config)
+    host = arguments.host or edge.server.host
+    edge_port = _given(arguments.port, edge.server.port)
+    tokenizer_port = _given(arguments.tokenizer_port, tokenizer.port)
+    worker_port = _given(arguments.worker_port, worker.port)
+    plan = ServePlan(
+        model=arguments.model or worker.model,
+        engine=arguments.engine or worker.engine,
+        config=arguments.config,
+        host=host,
+        port=claim_port(host, edge_port, "the edge", "--port"),
+        insecure=arguments.insecure or edge.server.insecure,
+        tls=edge.server.tls_certificate_file is not None,
+        tokenizer_ports=_claimed(
+            tokenizer_port, arguments.tokenizers, "tokenizer", "--tokenizer-port"
+        ),
+        worker_ports=_claimed(worker_port, arguments.workers, "worker", "--worker-port"),
+        edge_grace=edge.server.drain_grace_seconds,
+        worker_grace=worker.drain_grace_seconds,
+        tokenizer_grace=tokenizer.drain_grace_seconds,
+        log_level=arguments.log_level,
+    )
+    _require_distinct(plan)
+    return plan
+
+
+def _given(flag: int | None, setting: int) -> int:
+    return setting if flag is None else flag
+
+
+def _claimed(first: int, count: int, name: str, flag: str) -> tuple[int, ...]:
+    """Consecutive ports from `first`; for 0, any free ones."""
+    wanted = [first + index if first else 0 for index in range(count)]
+    if wanted[-1] > 65535:
+        raise StartError(f"{count} {name}s from port {first} on end beyond port 65535: see {flag}")
+    return tuple(claim_port(_LOOPBACK, port, f"the {name}", flag) for port in wanted)
+
+
+def _require_distinct(plan: ServePlan) -> None:
+    ports = (plan.port, *plan.tokenizer_ports, *plan.worker_ports)
+    twice = {port for port in ports if ports.count(port) > 1}
+    if twice:
+        raise StartError(
+            f"two services would listen on port {min(twice)}: choose others by --port, "
+            "--tokenizer-port or --worker-port"
+        )
+
+
+def _numbered(name: str, index: int, ports: tuple[int, ...]) -> str:
+    return name if len(ports) == 1 else f"{name} {index + 1}"
+
+
+def _addresses(ports: tuple[int, ...]) -> list[str]:
+    return [f"{_LOOPBACK}:{port}" for port in ports]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
