@@ -4,16 +4,12 @@ No I/O. The frame loop makes no object per token: it reads three parallel arrays
 four.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headrace.rpc.errors import ServiceError
+from headrace.rpc.frame_stream import FrameViolationError
 from tokenizer_svc.detokenizer import DecodingRules, Detokenizer
-
-
-class FrameViolationError(Exception):
-    """The peer broke the frame contract: a bug, which ends the stream."""
 
 
 @dataclass(slots=True)
@@ -56,7 +52,7 @@ class OutputTable:
         """Take note of a handle that is being opened. Raises FrameViolationError for an old one."""
         if handle <= self._last_handle:
             raise FrameViolationError(
-                f"handle {handle} was opened after {self._last_handle}; handles must increase"
+                f"edge opened handle {handle} after handle {self._last_handle}"
             )
         self._last_handle = handle
 
@@ -87,8 +83,8 @@ class OutputTable:
         """Feed a frame's entries. Raises FrameViolationError for arrays that contradict."""
         if len(counts) != len(handles) or sum(counts) != len(token_ids):
             raise FrameViolationError(
-                f"{len(handles)} handles, {len(counts)} counts that add up to {sum(counts)}, "
-                f"{len(token_ids)} token ids"
+                f"edge sent {len(handles)} handles, {len(counts)} counts that add up to "
+                f"{sum(counts)}, and {len(token_ids)} token ids"
             )
         if counts.count(1) == len(handles):
             self._feed_single_tokens(handles, token_ids, answers)
@@ -108,6 +104,13 @@ class OutputTable:
             delta = state.flush()
             answers.add_entry(handle, state, delta)
         answers.closed_handles.append(handle)
+
+    def fail(self, handle: int, error: ServiceError, answers: Answers) -> None:
+        """End an output that cannot go on."""
+        if self._states.pop(handle, None) is None:
+            self.stray_entries += 1
+            return
+        answers.failures.append((handle, error))
 
     def abandon(self, handle: int) -> None:
         """Drop an output without an answer."""
@@ -152,22 +155,3 @@ class OutputTable:
             answers.failures.append((handle, error))
             return
         answers.add_entry(handle, state, delta)
-
-
-class RulesCache:
-    """Decoding rules by model and stops, the least recently used dropped first.
-
-    Outputs that share rules share what the rules have learned about tokens.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._rules: OrderedDict[object, DecodingRules] = OrderedDict()
-
-    def get(self, key: object, fresh: DecodingRules) -> DecodingRules:
-        """The rules kept under `key`; `fresh` becomes them where there are none."""
-        rules = self._rules.setdefault(key, fresh)
-        self._rules.move_to_end(key)
-        if len(self._rules) > self._capacity:
-            self._rules.popitem(last=False)
-        return rules

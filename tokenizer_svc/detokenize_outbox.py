@@ -1,0 +1,62 @@
+"""The frame under construction from the tokenizer to one edge."""
+
+from headrace.rpc.errors import failure_from_error
+from headrace.rpc.limits import MERGE_BYTES
+from headrace.rpc.outbox import ARRAY_ENTRY_BYTES, RollingOutbox
+from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeFailure, DetokenizeResponse, StopHit
+from tokenizer_svc.outputs import Answers
+
+# A handle of at most 10 bytes, two counts of 5, tag and length of the text.
+_ENTRY_BYTES = 26
+_STOP_HIT_BYTES = 24
+# Most bytes that a character has in UTF-8.
+_CHARACTER_BYTES = 4
+
+
+class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
+    """Entries of detokenize.proto's DetokenizeResponse."""
+
+    def __init__(self) -> None:
+        super().__init__(DetokenizeResponse)
+
+    def add(self, answers: Answers, num_tokens: int) -> None:
+        """Add what one request frame of `num_tokens` tokens made, in the order of the contract."""
+        self._add_entries(answers, num_tokens)
+        for handle, stop_index, consumed in answers.stop_hits:
+            hit = StopHit(handle=handle, stop_index=stop_index, consumed_tokens=consumed)
+            self._room_for(_STOP_HIT_BYTES).stop_hits.append(hit)
+        for handle in answers.closed_handles:
+            self._room_for(ARRAY_ENTRY_BYTES).closed_handles.append(handle)
+        for handle, error in answers.failures:
+            failure = DetokenizeFailure(handle=handle, failure=failure_from_error(error))
+            self._room_for(failure.ByteSize() + 4).failures.append(failure)
+
+    def _add_entries(self, answers: Answers, num_tokens: int) -> None:
+        if not answers.handles:
+            return
+        size = _ENTRY_BYTES * len(answers.handles)
+        size += _CHARACTER_BYTES * sum(map(len, answers.deltas))
+        if size > MERGE_BYTES:
+            self._add_single_entries(answers)
+            return
+        frame = self._room_for(size, num_tokens)
+        frame.handles.extend(answers.handles)
+        frame.consumed_tokens.extend(answers.consumed_tokens)
+        frame.released_tokens.extend(answers.released_tokens)
+        frame.deltas.extend(answers.deltas)
+
+    def _add_single_entries(self, answers: Answers) -> None:
+        # Together they would fill more than a frame.
+        rows = zip(
+            answers.handles,
+            answers.consumed_tokens,
+            answers.released_tokens,
+            answers.deltas,
+            strict=True,
+        )
+        for handle, consumed, released, delta in rows:
+            frame = self._room_for(_ENTRY_BYTES + _CHARACTER_BYTES * len(delta), 1)
+            frame.handles.append(handle)
+            frame.consumed_tokens.append(consumed)
+            frame.released_tokens.append(released)
+            frame.deltas.append(delta)

@@ -1,0 +1,119 @@
+"""One edge's shared stream on the tokenizer: its outputs, and the frames to and from it."""
+
+from headrace.common.v1 import errors_pb2, finish_pb2
+from headrace.rpc.errors import ServiceError
+from headrace.rpc.frame_stream import FrameCall, FrameStream
+from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
+from headrace.runtime.identity import Identity
+from headrace.tokenizer.v1.detokenize_pb2 import (
+    DetokenizeClose,
+    DetokenizeOpen,
+    DetokenizeRequest,
+    DetokenizeResponse,
+)
+from tokenizer_svc.activity import Activity
+from tokenizer_svc.detokenize_outbox import DetokenizeOutbox
+from tokenizer_svc.outputs import Answers, OutputTable
+from tokenizer_svc.registry import ModelRegistry
+from tokenizer_svc.request_mapping import stop_strings
+from tokenizer_svc.rules_cache import RulesCache
+from tokenizer_svc.settings import LimitSettings
+
+
+class OutputOpener:
+    """Turns what an edge says of an output into the rules by which it is decoded."""
+
+    def __init__(self, registry: ModelRegistry, limits: LimitSettings) -> None:
+        self._registry = registry
+        self._rules = RulesCache(limits.max_shared_rules)
+        self.limits = limits
+
+    def open(self, request: DetokenizeOpen, outputs: OutputTable, answers: Answers) -> None:
+        """Open the output. Raises ServiceError where it is refused."""
+        if len(outputs) >= self.limits.max_open_outputs:
+            message = f"{len(outputs)} outputs are open on this stream, as many as are allowed."
+            raise ServiceError(errors_pb2.ERROR_REASON_OVERLOADED, message)
+        model = self._registry.decoding(request.decoder)
+        rules = self._rules.get(
+            model.directory.name,
+            model.vocabulary,
+            stop_strings(request, self.limits),
+            tuple(request.decoder.stop_token_ids),
+        )
+        prior = request.prior_token_ids[:]
+        outputs.open(request.handle, rules, prior, request.released_tokens, answers)
+
+
+class DetokenizeSession:
+    """Everything of one stream; when it ends, all its states are gone."""
+
+    def __init__(
+        self,
+        call: FrameCall[DetokenizeRequest, DetokenizeResponse],
+        opener: OutputOpener,
+        activity: Activity,
+        identity: Identity,
+        timing: FrameTiming,
+    ) -> None:
+        self._opener = opener
+        self._activity = activity
+        self._outputs = OutputTable()
+        self._outbox = DetokenizeOutbox()
+        self._stream: FrameStream[DetokenizeRequest, DetokenizeResponse] = FrameStream(
+            call, self._outbox, self._on_frame, identity, peer="edge", timing=timing
+        )
+
+    async def run(self) -> None:
+        """Serve until the stream ends."""
+        try:
+            await self._stream.run()
+        finally:
+            self._activity.add_outputs(-len(self._outputs))
+
+    def drain(self) -> None:
+        """Take nothing new, and say so."""
+        self._stream.drain()
+
+    def _on_frame(self, frame: DetokenizeRequest) -> None:
+        outputs, answers = self._outputs, Answers()
+        num_open, num_strays = len(outputs), outputs.stray_entries
+        try:
+            for opened in frame.opens:
+                self._open(opened, answers)
+            # Lists, since a repeated field costs a call for each element read.
+            self._feed(frame.handles[:], frame.counts[:], frame.token_ids[:], answers)
+            for closed in frame.closes:
+                self._close(closed, answers)
+        finally:
+            self._activity.add_outputs(len(outputs) - num_open)
+            self._activity.stray_entries += outputs.stray_entries - num_strays
+        self._outbox.add(answers, len(frame.token_ids))
+        if not self._outbox.is_empty:
+            self._stream.wake()
+
+    def _open(self, request: DetokenizeOpen, answers: Answers) -> None:
+        self._outputs.claim(request.handle)
+        try:
+            self._activity.require_open()
+            self._opener.open(request, self._outputs, answers)
+        except ServiceError as error:
+            answers.failures.append((request.handle, error))
+
+    def _feed(
+        self, handles: list[int], counts: list[int], token_ids: list[int], answers: Answers
+    ) -> None:
+        if self._outbox.pending_tokens <= MAX_PENDING_TOKENS:
+            self._outputs.feed(handles, counts, token_ids, answers)
+            return
+        # The edge takes no frames: single outputs end, the stream lives.
+        message = f"{self._outbox.pending_tokens} tokens wait to be read by the edge"
+        error = ServiceError(errors_pb2.ERROR_REASON_OVERLOADED, message)
+        for handle in handles:
+            self._outputs.fail(handle, error, answers)
+
+    def _close(self, request: DetokenizeClose, answers: Answers) -> None:
+        known = (finish_pb2.FINISH_REASON_STOP, finish_pb2.FINISH_REASON_LENGTH)
+        if request.finish_reason in known:
+            self._outputs.close(request.handle, answers)
+        else:
+            self._outputs.abandon(request.handle)

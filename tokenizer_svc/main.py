@@ -1,0 +1,89 @@
+"""The tokenizer process: models behind one gRPC server."""
+
+import asyncio
+from ipaddress import ip_address
+
+import structlog
+
+from headrace.models.cache import resolve_model
+from headrace.models.directory import open_model_directory
+from headrace.models.settings import ModelsSettings
+from headrace.rpc.limits import FrameTiming
+from headrace.rpc.server import GrpcServer
+from headrace.runtime.errors import StartError
+from headrace.runtime.identity import Identity
+from headrace.tokenizer.v1.service_pb2 import DESCRIPTOR
+from headrace.tokenizer.v1.service_pb2_grpc import add_TokenizerServiceServicer_to_server
+from tokenizer_svc.encoding_pool import EncodingPool
+from tokenizer_svc.registry import ModelRegistry, TokenizerModel
+from tokenizer_svc.servicer import TokenizerServicer
+from tokenizer_svc.settings import TokenizerSettings
+
+_log = structlog.get_logger(__name__)
+
+
+def load_models(settings: TokenizerSettings, models: ModelsSettings) -> ModelRegistry:
+    """Read all models; takes about a second each. Raises StartError."""
+    folders = [resolve_model(name, models.cache_dir) for name in settings.models]
+    return ModelRegistry(
+        [TokenizerModel.load(open_model_directory(folder), settings) for folder in folders]
+    )
+
+
+async def run(
+    settings: TokenizerSettings, stop: asyncio.Event, models: ModelsSettings | None = None
+) -> None:
+    """Serve until `stop` is set, then drain. Raises StartError for what prevents a start."""
+    _require_loopback(settings)
+    name = DESCRIPTOR.services_by_name["TokenizerService"].full_name
+    server = GrpcServer(settings.host, settings.port, [name])
+    pool = EncodingPool(settings.threads, settings.limits.max_pending_encodings)
+    try:
+        registry = await asyncio.to_thread(load_models, settings, models or ModelsSettings())
+        identity = Identity()
+        timing = FrameTiming(
+            heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
+        )
+        servicer = TokenizerServicer(registry, pool, settings.limits, identity, timing)
+        server.add(add_TokenizerServiceServicer_to_server, servicer)
+        await server.serve()
+        _log.info(
+            "tokenizer_serving",
+            host=settings.host,
+            port=server.port,
+            models=registry.names,
+            instance_id=identity.instance_id,
+        )
+        await stop.wait()
+        await _drain(server, servicer, settings.drain_grace_seconds)
+    finally:
+        await server.stop(0)
+        await asyncio.to_thread(pool.close)
+    _log.info("tokenizer_stopped", port=server.port)
+
+
+def _require_loopback(settings: TokenizerSettings) -> None:
+    if not (settings.insecure or _is_loopback(settings.host)):
+        raise StartError(
+            f"tokenizer.host is {settings.host}, which others can reach, and callers are not "
+            "checked yet: choose 127.0.0.1, or accept it with tokenizer.insecure"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"  # of other names it is not known
+
+
+async def _drain(server: GrpcServer, servicer: TokenizerServicer, grace_seconds: float) -> None:
+    activity = servicer.activity
+    _log.info("tokenizer_draining", open_outputs=activity.open_outputs)
+    await server.not_serving()
+    servicer.drain()
+    try:
+        async with asyncio.timeout(grace_seconds):
+            await activity.idle()
+    except TimeoutError:
+        _log.warning("drain_grace_over", open_outputs=activity.open_outputs)

@@ -1,0 +1,132 @@
+"""The models that this service knows, by served name and fingerprint."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from headrace.common.v1 import errors_pb2
+from headrace.models.directory import ModelDirectory, read_chat_template
+from headrace.rpc.errors import ServiceError
+from headrace.runtime.errors import StartError
+from headrace.tokenizer.v1.render_pb2 import Decoder
+from tokenizer_svc.chat_template import ChatTemplate, RenderBounds, special_token_variables
+from tokenizer_svc.encoding import TextEncoder
+from tokenizer_svc.prompt_renderer import PromptRenderer
+from tokenizer_svc.settings import TokenizerSettings
+from tokenizer_svc.vocabulary import Vocabulary, read_vocabulary
+
+OUTPUT_FORMAT_TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerModel:
+    """One model: what its files say, and the ways from text to ids and back.
+
+    `renderer` is None where the model has no chat template.
+    """
+
+    directory: ModelDirectory
+    vocabulary: Vocabulary
+    encoder: TextEncoder
+    renderer: PromptRenderer | None
+
+    @classmethod
+    def load(cls, directory: ModelDirectory, settings: TokenizerSettings) -> Self:
+        """Read a model directory; takes about a second. Raises StartError."""
+        tokenizer_json = directory.path / "tokenizer.json"
+        vocabulary = read_vocabulary(tokenizer_json, directory.vocabulary_size)
+        encoder = TextEncoder(_read_json(tokenizer_json))
+        template = _template(directory, settings)
+        renderer = None
+        if template is not None:
+            policy = settings.special_tokens_in_content
+            renderer = PromptRenderer(template, encoder, directory.context_length, policy)
+        return cls(directory, vocabulary, encoder, renderer)
+
+    def decoder(self) -> Decoder:
+        """How answers of this model become text."""
+        return Decoder(
+            model=self.directory.name,
+            tokenizer_fingerprint=self.directory.tokenizer_fingerprint,
+            stop_token_ids=sorted(self.directory.end_token_ids),
+            output_format=OUTPUT_FORMAT_TEXT,
+        )
+
+    def prompt_renderer(self) -> PromptRenderer:
+        """The renderer. Raises ServiceError where the model has no chat template."""
+        if self.renderer is None:
+            message = f"The model `{self.directory.name}` has no chat template."
+            raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="model")
+        return self.renderer
+
+
+class ModelRegistry:
+    """The models by served name, the default first. Raises StartError for two of one name."""
+
+    def __init__(self, models: Sequence[TokenizerModel]) -> None:
+        self._models = {model.directory.name: model for model in models}
+        if len(self._models) < len(models):
+            names = sorted(model.directory.name for model in models)
+            raise StartError(f"two models have the same served name: {', '.join(names)}")
+        self._default = models[0].directory.name
+
+    @property
+    def names(self) -> list[str]:
+        """All served names, the default first."""
+        return list(self._models)
+
+    def find(self, name: str) -> TokenizerModel:
+        """The model of that name, the default for an empty one. Raises ServiceError."""
+        model = self._models.get(name or self._default)
+        if model is None:
+            message = f"The model `{name}` does not exist."
+            raise ServiceError(errors_pb2.ERROR_REASON_MODEL_NOT_FOUND, message, param="model")
+        return model
+
+    def decoding(self, decoder: Decoder) -> TokenizerModel:
+        """The model that a decoder's description names.
+
+        Raises ServiceError: INCOMPATIBLE_PEER where the tokenizer here is another one,
+        UNSUPPORTED_PARAMETER for an output format that is not known.
+        """
+        model = self.find(decoder.model)
+        here = model.directory.tokenizer_fingerprint
+        if decoder.tokenizer_fingerprint != here:
+            message = (
+                f"The tokenizer of `{model.directory.name}` has fingerprint {here} here; "
+                f"the request names {decoder.tokenizer_fingerprint or 'none'}."
+            )
+            raise ServiceError(errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER, message)
+        if decoder.output_format != OUTPUT_FORMAT_TEXT:
+            message = (
+                f"output_format is `{decoder.output_format}`; this build knows "
+                f"`{OUTPUT_FORMAT_TEXT}` only."
+            )
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER, message, param="output_format"
+            )
+        return model
+
+
+def _template(directory: ModelDirectory, settings: TokenizerSettings) -> ChatTemplate | None:
+    source = read_chat_template(directory.path)
+    if source is None:
+        return None
+    config = directory.path / "tokenizer_config.json"
+    variables = special_token_variables(_read_json(config) if config.is_file() else {})
+    bounds = RenderBounds(settings.template.max_seconds, settings.template.max_characters)
+    return ChatTemplate(source, variables, bounds)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_bytes())
+    except OSError as error:
+        raise StartError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise StartError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise StartError(f"{file} does not hold a JSON object")
+    return value

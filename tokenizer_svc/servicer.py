@@ -1,0 +1,168 @@
+"""The tokenizer's gRPC service: Render, Encode, Decode, CountTokens, Detokenize, GetModel."""
+
+from collections.abc import Mapping, Sequence
+
+import grpc
+
+from headrace.common.v1 import errors_pb2
+from headrace.digest import block_digests, root_digest
+from headrace.rpc.errors import ServiceError
+from headrace.rpc.limits import FrameTiming
+from headrace.runtime.identity import Identity
+from headrace.tokenizer.v1.encoding_pb2 import (
+    CountTokensRequest,
+    CountTokensResponse,
+    DecodeRequest,
+    DecodeResponse,
+    EncodeRequest,
+    EncodeResponse,
+)
+from headrace.tokenizer.v1.model_pb2 import GetModelRequest, GetModelResponse
+from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
+from headrace.tokenizer.v1.service_pb2_grpc import TokenizerServiceServicer
+from tokenizer_svc.activity import Activity
+from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
+from tokenizer_svc.encoding_pool import EncodingPool
+from tokenizer_svc.registry import ModelRegistry, TokenizerModel
+from tokenizer_svc.request_mapping import checked_block_size, checked_text, template_messages
+from tokenizer_svc.settings import LimitSettings
+
+
+class TokenizerServicer(TokenizerServiceServicer):
+    """Serves the registry's models to any number of edges and direct callers."""
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        pool: EncodingPool,
+        limits: LimitSettings,
+        identity: Identity,
+        timing: FrameTiming,
+    ) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._limits = limits
+        self._identity = identity
+        self._timing = timing
+        self._opener = OutputOpener(registry, limits)
+        self._sessions: set[DetokenizeSession] = set()
+        self.activity = Activity()
+
+    async def Render(  # noqa: N802 (gRPC's name)
+        self, request: RenderRequest, context: grpc.aio.ServicerContext
+    ) -> RenderResponse:
+        """A conversation to prompt token ids."""
+        del context
+        with self.activity.call():
+            model = self._registry.find(request.model)
+            model.prompt_renderer()
+            messages = template_messages(request.messages)
+            if request.HasField("block_digests"):
+                checked_block_size(request.block_digests)
+            return await self._pool.run(_rendered, model, messages, request)
+
+    async def Encode(  # noqa: N802 (gRPC's name)
+        self, request: EncodeRequest, context: grpc.aio.ServicerContext
+    ) -> EncodeResponse:
+        """Text to token ids."""
+        del context
+        with self.activity.call():
+            encoder = self._registry.find(request.model).encoder
+            encode = encoder.encode if request.allow_special_tokens else encoder.encode_marked
+            ids = await self._pool.run(encode, checked_text(request.text, self._limits))
+            return EncodeResponse(token_ids=ids)
+
+    async def Decode(  # noqa: N802 (gRPC's name)
+        self, request: DecodeRequest, context: grpc.aio.ServicerContext
+    ) -> DecodeResponse:
+        """Token ids to text."""
+        del context
+        with self.activity.call():
+            model = self._registry.find(request.model)
+            return DecodeResponse(text=await self._pool.run(_decoded, model, request))
+
+    async def CountTokens(  # noqa: N802 (gRPC's name)
+        self, request: CountTokensRequest, context: grpc.aio.ServicerContext
+    ) -> CountTokensResponse:
+        """How many tokens a text or a conversation has."""
+        del context
+        with self.activity.call():
+            model = self._registry.find(request.model)
+            match request.WhichOneof("input"):
+                case "text":
+                    text = checked_text(request.text, self._limits)
+                    ids = await self._pool.run(model.encoder.encode_marked, text)
+                case "conversation":
+                    messages = template_messages(request.conversation.messages)
+                    ids = await self._pool.run(model.prompt_renderer().render, messages)
+                case _:
+                    message = "Neither text nor conversation is set; one of them is needed."
+                    raise ServiceError(
+                        errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="input"
+                    )
+            return CountTokensResponse(tokens=len(ids))
+
+    async def Detokenize(  # type: ignore[override] # noqa: N802 (gRPC's name; writes by context)
+        self, request_iterator: object, context: grpc.aio.ServicerContext
+    ) -> None:
+        """Serve one edge's shared stream until it ends."""
+        del request_iterator  # frames are read from the context, which also writes
+        session = DetokenizeSession(
+            context, self._opener, self.activity, self._identity, self._timing
+        )
+        self._sessions.add(session)
+        try:
+            if self.activity.is_draining:
+                session.drain()
+            await session.run()
+        finally:
+            self._sessions.discard(session)
+
+    async def GetModel(  # noqa: N802 (gRPC's name)
+        self, request: GetModelRequest, context: grpc.aio.ServicerContext
+    ) -> GetModelResponse:
+        """What is known of a model, and how busy the service is."""
+        del context
+        model = self._registry.find(request.model)
+        return GetModelResponse(
+            model=model.directory.name,
+            served_models=self._registry.names,
+            build=self._identity.build,
+            instance_id=self._identity.instance_id,
+            tokenizer_fingerprint=model.directory.tokenizer_fingerprint,
+            vocabulary_size=len(model.vocabulary.token_bytes),
+            end_token_ids=sorted(model.directory.end_token_ids),
+            context_length=model.directory.context_length,
+            open_outputs=self.activity.open_outputs,
+            stray_entries=self.activity.stray_entries,
+        )
+
+    def drain(self) -> None:
+        """Take nothing new on any stream, and say so to every edge."""
+        self.activity.is_draining = True
+        for session in self._sessions:
+            session.drain()
+
+
+def _rendered(
+    model: TokenizerModel, messages: Sequence[Mapping[str, str | None]], request: RenderRequest
+) -> RenderResponse:
+    """The answer to Render; runs on a thread."""
+    limit = request.max_prompt_tokens if request.HasField("max_prompt_tokens") else None
+    ids = model.prompt_renderer().render(messages, limit)
+    digests: list[bytes] = []
+    if request.HasField("block_digests"):
+        params = request.block_digests
+        root = root_digest(params.block_size, params.model, params.lora, params.cache_salt)
+        digests = block_digests(root, params.block_size, ids)
+    return RenderResponse(prompt_token_ids=ids, decoder=model.decoder(), block_digests=digests)
+
+
+def _decoded(model: TokenizerModel, request: DecodeRequest) -> str:
+    """The answer to Decode; runs on a thread."""
+    token_ids = request.token_ids[:]
+    size = len(model.vocabulary.token_bytes)
+    if token_ids and max(token_ids) >= size:
+        message = f"token_ids holds {max(token_ids)}; the vocabulary has {size} ids."
+        raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="token_ids")
+    return model.vocabulary.decode(token_ids, keep_special_tokens=request.keep_special_tokens)
