@@ -8,14 +8,16 @@ or `FrameViolationError` for a peer that broke the contract (protos/README.md).
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import grpc
 
 from headrace.common.v1.frames_pb2 import FrameHeader, Hello
 from headrace.rpc.limits import MAX_MESSAGE_BYTES, PROTOCOL_VERSION, FrameTiming
 from headrace.runtime.identity import Identity
+
+_LAST_WRITE_SECONDS = 1.0
 
 
 class StreamLostError(Exception):
@@ -102,6 +104,7 @@ class FrameStream(Generic[In, Out]):
         self._last_sent_at = self._last_received_at = self._loop.time()
         self._write_began_at: float | None = None
         self._draining = False
+        self._is_ending = False
         self.peer_draining = False
         self.peer_hello: asyncio.Future[Hello] = self._loop.create_future()
 
@@ -120,18 +123,25 @@ class FrameStream(Generic[In, Out]):
         Raises StreamLostError or FrameViolationError, and what `on_frame` raised.
         """
         self._wake.set()
-        parts: list[Coroutine[Any, Any, None]] = [self._read(), self._write(), self._watch()]
-        tasks = [asyncio.create_task(part) for part in parts]
+        writer = asyncio.create_task(self._write())
+        tasks = [asyncio.create_task(self._read()), writer, asyncio.create_task(self._watch())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended = [task for task in tasks if task.done()]
+            await self._finish_writing(writer)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.peer_hello.cancel()
         for task in ended:
             await task
+
+    async def _finish_writing(self, writer: asyncio.Task[None]) -> None:
+        """Let the pending write end: gRPC refuses to send a status beside it."""
+        self._is_ending = True
+        self._wake.set()
+        await asyncio.wait([writer], timeout=_LAST_WRITE_SECONDS)
 
     async def _read(self) -> None:
         while True:
@@ -175,6 +185,8 @@ class FrameStream(Generic[In, Out]):
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._is_ending:
+                return
             await self._merge_pause()
             frame = self._outbox.take()
             self._stamp(frame.header)
