@@ -23,10 +23,10 @@ _DRAIN_OUTPUT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """How to run a child. `probe` returns when it is ready; `rank` orders start and end.
+    """How to run a child. `probe` returns when it is ready.
 
-    Lower ranks start first and end last; children of the same rank do both together.
-    `stop_seconds` is how long it may take to end by itself after SIGTERM.
+    Children of the highest `rank` end first, those of the same rank together. `stop_seconds` is how
+    long it may take to end by itself after SIGTERM.
     """
 
     name: str

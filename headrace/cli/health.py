@@ -34,7 +34,7 @@ async def _watch_until_serving(stub: health_pb2_grpc.HealthStub) -> bool:
     """Follow the server's health; False when the connection was lost before it was SERVING."""
     call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
     try:
-        async for answer in call:
+        while (answer := await call.read()) is not grpc.aio.EOF:
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
                 return True
     except grpc.aio.AioRpcError as error:

@@ -1,4 +1,4 @@
-"""Several children as one: started in order, watched, ended in reverse order, none left behind.
+"""Several children as one: started together, watched, ended in order, none left behind.
 
 The supervisor never restarts a child: one that ends by itself ends the whole, with a sentence that
 names it. Restarting is the business of whatever runs services for good.
@@ -52,42 +52,44 @@ class Supervisor:
     async def _until_stopped(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         stopped = asyncio.create_task(stop.wait())
         try:
-            for _, group in groupby(self._specs, key=_rank):
-                await self._start(list(group), stopped)
-                if stopped.done():
-                    return
-            on_ready()
-            await self._watch(stopped)
+            began = time.monotonic()
+            for spec in self._specs:
+                await self._start(spec)
+            await self._until_ready(stopped, began)
+            if not stopped.done():
+                on_ready()
+                await self._watch(stopped)
         finally:
             stopped.cancel()
 
-    async def _start(self, specs: list[ChildSpec], stopped: Pending) -> None:
-        """Start children together and wait until all are ready, or until a stop is asked for."""
-        began = time.monotonic()
-        for spec in specs:
-            try:
-                child = await Child.start(spec, self._progress)
-            except OSError as error:
-                raise StartError(f"{spec.name} cannot be started: {error.strerror}") from error
-            self._children.append(child)
-            self._progress.say(f"starting {spec.name} on {spec.address} (pid {child.pid})")
+    async def _start(self, spec: ChildSpec) -> None:
+        try:
+            child = await Child.start(spec, self._progress)
+        except OSError as error:
+            raise StartError(f"{spec.name} cannot be started: {error.strerror}") from error
+        self._children.append(child)
+        self._progress.say(f"starting {spec.name} on {spec.address} (pid {child.pid})")
+
+    async def _until_ready(self, stopped: Pending, began: float) -> None:
+        """Wait until all are ready, or until a stop is asked for."""
         waiting: dict[Pending, ChildSpec] = {
-            asyncio.create_task(spec.probe()): spec for spec in specs
+            asyncio.create_task(spec.probe()): spec for spec in self._specs
         }
         try:
             while waiting and not stopped.done():
                 ready = await self._watch(stopped, *waiting, seconds=_REMINDER_SECONDS)
                 took = time.monotonic() - began
-                for future in ready & waiting.keys():
+                for future in ready:
                     spec = waiting.pop(future)
                     future.result()
                     self._progress.say(f"{spec.name} is ready ({took:.1f} s)")
-                self._check_patience([spec.name for spec in waiting.values()], took, ready)
+                if not stopped.done():
+                    self._check_patience([spec.name for spec in waiting.values()], took, ready)
         finally:
             for future in waiting:
                 future.cancel()
 
-    def _check_patience(self, names: list[str], took: float, ready: object) -> None:
+    def _check_patience(self, names: list[str], took: float, ready: set[Pending]) -> None:
         if names and took > self._start_seconds:
             raise StartError(f"{', '.join(names)} did not become ready within {took:.0f} s")
         if names and not ready:
