@@ -76,9 +76,26 @@ class GrpcChatBackend:
         for link in self._links:
             await link.close()
 
-    async def connected(self) -> None:
-        """Return when every peer has been connected."""
-        await asyncio.gather(*(link.connected.wait() for link in self._links))
+    async def ready(self) -> None:
+        """Return when some model can be asked for.
+
+        Raises ServiceError when every peer is connected and they have no model in common.
+        """
+        while not self.is_ready:
+            waits = [asyncio.ensure_future(link.connected.wait()) for link in self._away()]
+            if not waits:
+                raise ServiceError(
+                    errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER,
+                    "the workers and tokenizers have no model and tokenizer in common",
+                )
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
+    def _away(self) -> list[WorkerLink | TokenizerLink]:
+        return [link for link in self._links if not link.connected.is_set()]
 
     @property
     def is_ready(self) -> bool:

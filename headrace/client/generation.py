@@ -168,7 +168,7 @@ class RunningGeneration:
             return
         if terminal.finish_reason and self._tokenizer is not None:
             output.worker_reason = terminal.finish_reason
-            self._tokenizer.close(output.handle, terminal.finish_reason)
+            self._tokenizer.finish(output.handle, terminal.finish_reason)
             return
         error = error_from_failure(terminal.failure)
         if error.reason in _MOVABLE and self._can_retry():

@@ -87,7 +87,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         self._outbox.feed(handles, counts, token_ids)
         self._wake()
 
-    def close(self, handle: int, finish_reason: "FinishReason.ValueType") -> None:
+    def finish(self, handle: int, finish_reason: "FinishReason.ValueType") -> None:
         """End an output by the worker's word: what is held back is flushed, `on_closed` follows."""
         if handle in self._outputs:
             self._outbox.close(handle, finish_reason)
