@@ -53,6 +53,7 @@ class SettingsLoader(Generic[SettingsT]):
         self, service: str, settings: type[SettingsT], tables: Tables, parser: ArgumentParser
     ) -> None:
         self._service = service
+        self._settings = settings
         self._tables = tables
         self._file_table: dict[str, Any] = {}
         self._class = _with_sources(service, settings, self._file_table)
@@ -75,13 +76,15 @@ class SettingsLoader(Generic[SettingsT]):
         self._file_table.update(tables.get(self._service, {}))
         try:
             source = self._flags(parsed_args=Namespace(**flags))
-            settings = self._class(_cli_settings_source=source)
+            sourced = self._class(_cli_settings_source=source)
         except ValidationError as error:
             raise StartError(_sentence(error, self._service, self._class)) from error
         except SettingsError as error:
             detail = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
             raise StartError(f"settings of {self._service}: {detail}") from error
-        return cast(SettingsT, settings)
+        # The sources' class is ours alone: callers get, and may compare, the class that they know.
+        fields = {name: getattr(sourced, name) for name in self._settings.model_fields}
+        return self._settings.model_validate(fields)
 
 
 def read_settings_file(file: Path | None, tables: Tables) -> dict[str, dict[str, Any]]:
