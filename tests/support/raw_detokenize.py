@@ -1,0 +1,156 @@
+"""A tokenizer in this process, and a hand-driven edge on its Detokenize stream."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+from headrace.rpc.frame_stream import hello
+from headrace.rpc.limits import CHANNEL_OPTIONS, FrameTiming
+from headrace.rpc.server import GrpcServer
+from headrace.runtime.identity import Identity
+from headrace.tokenizer.v1.detokenize_pb2 import (
+    DetokenizeClose,
+    DetokenizeFailure,
+    DetokenizeOpen,
+    DetokenizeRequest,
+    DetokenizeResponse,
+    StopHit,
+)
+from headrace.tokenizer.v1.service_pb2_grpc import (
+    TokenizerServiceStub,
+    add_TokenizerServiceServicer_to_server,
+)
+from tokenizer_svc.encoding_pool import EncodingPool
+from tokenizer_svc.registry import ModelRegistry
+from tokenizer_svc.servicer import TokenizerServicer
+from tokenizer_svc.settings import LimitSettings
+
+
+@dataclass
+class RunningTokenizer:
+    """A tokenizer service on a port of its own."""
+
+    servicer: TokenizerServicer
+    server: GrpcServer
+    stub: TokenizerServiceStub
+    pool: EncodingPool
+
+
+@asynccontextmanager
+async def running_tokenizer(
+    registry: ModelRegistry,
+    timing: FrameTiming | None = None,
+    limits: LimitSettings | None = None,
+) -> AsyncIterator[RunningTokenizer]:
+    """Serve the registry over real gRPC on loopback."""
+    limits = limits or LimitSettings()
+    pool = EncodingPool(2, limits.max_pending_encodings)
+    servicer = TokenizerServicer(registry, pool, limits, Identity(), timing or FrameTiming())
+    server = GrpcServer("127.0.0.1", 0, ["headrace.tokenizer.v1.TokenizerService"])
+    server.add(add_TokenizerServiceServicer_to_server, servicer)
+    await server.serve()
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=CHANNEL_OPTIONS)
+    try:
+        yield RunningTokenizer(servicer, server, TokenizerServiceStub(channel), pool)
+    finally:
+        await channel.close()
+        await server.stop(0)
+        pool.close()
+
+
+@dataclass
+class SeenOutput:
+    """What the stream has said of one output."""
+
+    text: str = ""
+    consumed: int = 0
+    released: int = 0
+    entries: int = 0
+    stop: StopHit | None = None
+    closed: bool = False
+    failure: DetokenizeFailure | None = None
+
+
+@dataclass
+class RawDetokenize:
+    """One Detokenize call; frames are the test's own, numbering included."""
+
+    stub: TokenizerServiceStub
+    sequence: int = 0
+    received: int = 0
+    outputs: dict[int, SeenOutput] = field(default_factory=dict)
+    frames: list[DetokenizeResponse] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.call = self.stub.Detokenize()
+
+    async def send(
+        self,
+        opens: Sequence[DetokenizeOpen] = (),
+        feeds: Sequence[tuple[int, Sequence[int]]] = (),
+        closes: Sequence[DetokenizeClose] = (),
+    ) -> None:
+        """Send a frame; the first one says hello."""
+        frame = DetokenizeRequest(opens=opens, closes=closes)
+        for handle, token_ids in feeds:
+            frame.handles.append(handle)
+            frame.counts.append(len(token_ids))
+            frame.token_ids.extend(token_ids)
+        await self.send_frame(frame)
+
+    async def send_frame(self, frame: DetokenizeRequest) -> None:
+        """Number and send a frame."""
+        self.sequence += 1
+        frame.header.sequence = self.sequence
+        frame.header.last_received_sequence = self.received
+        if self.sequence == 1:
+            frame.header.hello.CopyFrom(hello(Identity()))
+        await self.call.write(frame)
+
+    async def read(self) -> DetokenizeResponse:
+        """The next frame, entered into `outputs`."""
+        frame = await self.call.read()
+        assert frame is not grpc.aio.EOF, "the tokenizer closed the stream"
+        self.received = frame.header.sequence
+        self.frames.append(frame)
+        self._enter(frame)
+        return frame
+
+    async def read_to_end(self) -> None:
+        """Read until the tokenizer ends the stream; raises its status when that is an error."""
+        while await self.call.read() is not grpc.aio.EOF:
+            pass
+
+    async def output(self, handle: int, *, entries: int = 0, closed: bool = False) -> SeenOutput:
+        """The output once it has had so many entries, was closed where asked, or failed."""
+        seen = self.outputs.setdefault(handle, SeenOutput())
+        while (seen.entries < entries or seen.closed < closed) and seen.failure is None:
+            await self.read()
+        return seen
+
+    async def failed(self, handle: int) -> DetokenizeFailure:
+        """The output's failure."""
+        seen = self.outputs.setdefault(handle, SeenOutput())
+        while seen.failure is None:
+            await self.read()
+        return seen.failure
+
+    def _enter(self, frame: DetokenizeResponse) -> None:
+        rows = zip(
+            frame.handles, frame.consumed_tokens, frame.released_tokens, frame.deltas, strict=True
+        )
+        for handle, consumed, released, delta in rows:
+            seen = self.outputs.setdefault(handle, SeenOutput())
+            assert not seen.closed, "an entry after the end"
+            assert seen.failure is None, "an entry after the failure"
+            seen.text += delta
+            seen.consumed, seen.released = consumed, released
+            seen.entries += 1
+        for hit in frame.stop_hits:
+            self.outputs[hit.handle].stop = hit
+        for handle in frame.closed_handles:
+            self.outputs.setdefault(handle, SeenOutput()).closed = True
+        for failure in frame.failures:
+            self.outputs.setdefault(failure.handle, SeenOutput()).failure = failure
