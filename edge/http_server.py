@@ -1,4 +1,4 @@
-"""The listener: sockets, TLS, and the protocol that answers what is no HTTP at all.
+"""The listener: sockets, TLS, and the end of both.
 
 The end of a server's life, in order: `drain` (not ready, no new connections, what runs may finish,
 what is left at the end of the grace gets an error), then `close`.
@@ -6,63 +6,18 @@ what is left at the end of the grace gets an error), then `close`.
 
 import asyncio
 import ssl
-from typing import Any
 
-import structlog
 from aiohttp import web
 
 from edge.app import build_app
-from edge.replies import error_reply
+from edge.protocol import EdgeProtocol
 from edge.service_state import ServiceState
 from edge.settings import EdgeSettings, ServerSettings
 from headrace.client.answers import ChatBackend
-from headrace.common.v1 import errors_pb2
-from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
 
 _BACKLOG = 4096
 _CUT_SECONDS = 2.0
-_log = structlog.get_logger()
-
-
-class EnvelopeProtocol(web.RequestHandler):
-    """aiohttp's protocol, whose own errors come in the envelope too."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """The response to what never reached a handler, or left one in an unforeseen way."""
-        if isinstance(exc, ConnectionError):
-            raise exc
-        if request.writer.output_size > 0:
-            raise ConnectionResetError("the response has begun already") from exc
-        response = error_reply(request, _protocol_error(status, message))
-        response.force_close()
-        return response
-
-    def log_exception(self, *_args: Any, **kwargs: Any) -> None:
-        """Log without the connection's bytes."""
-        _log.error("connection_crashed", exc_info=kwargs.get("exc_info", True))
-
-
-def _protocol_error(status: int, message: str | None) -> ServiceError:
-    if status < 500:
-        # The later lines quote what was received.
-        detail = (message or "malformed request").strip().splitlines()[0].rstrip(":. ")
-        return ServiceError(
-            errors_pb2.ERROR_REASON_INVALID_REQUEST,
-            f"The HTTP request could not be parsed: {detail}.",
-        )
-    return ServiceError(
-        errors_pb2.ERROR_REASON_ENGINE_FAILURE,
-        "The server had an error while processing your request.",
-    )
 
 
 class EdgeServer:
@@ -107,11 +62,11 @@ class EdgeServer:
         server = self._runner.server
         if server is None:
             raise ConnectionResetError("the server is closed")
-        return EnvelopeProtocol(
+        return EdgeProtocol(
             server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._settings.keepalive_timeout_seconds,
-            access_log=None,  # type: ignore[arg-type] # None switches it off
+            access_log=None,
         )
 
     async def drain(self) -> None:

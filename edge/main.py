@@ -2,8 +2,8 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
 import structlog
@@ -11,10 +11,31 @@ import structlog
 from edge.http_server import EdgeServer
 from edge.settings import BackendSettings, EdgeSettings, ServerSettings
 from headrace.client.answers import ChatBackend
+from headrace.client.backend import GrpcChatBackend
+from headrace.rpc.limits import FrameTiming
 from headrace.runtime.errors import StartError
 
 OpenBackend: TypeAlias = Callable[[BackendSettings], AbstractAsyncContextManager[ChatBackend]]
 _log = structlog.get_logger()
+
+
+async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
+    """Serve the workers and tokenizers of the settings until `stop` is set. Raises StartError."""
+    await serve(settings, stop, open_grpc_backend)
+
+
+@asynccontextmanager
+async def open_grpc_backend(settings: BackendSettings) -> AsyncIterator[ChatBackend]:
+    """The real backend; connecting goes on behind, `is_ready` tells when it may be used."""
+    timing = FrameTiming(
+        heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
+    )
+    backend = GrpcChatBackend(settings.worker_addresses, settings.tokenizer_addresses, timing)
+    await backend.start()
+    try:
+        yield backend
+    finally:
+        await backend.stop()
 
 
 async def serve(

@@ -77,6 +77,10 @@ class BackendSettings(SettingsGroup):
     """Longest time that rendering a prompt may take, in seconds."""
     request_timeout_seconds: float = Field(default=3600.0, gt=0, le=86400)
     """Longest time from the arrival of a request's body to its last byte, in seconds."""
+    heartbeat_seconds: float = Field(default=5.0, gt=0, le=60)
+    """Longest time between two frames to a worker or tokenizer, in seconds."""
+    silence_seconds: float = Field(default=15.0, gt=0, le=600)
+    """A worker or tokenizer that sends nothing for so long is dead, in seconds."""
 
 
 class EdgeSettings(SettingsGroup):

@@ -6,20 +6,23 @@ one `transport.write` in the caller's own turn: no await, no task, no queue. Wha
 - aiohttp serves one request of a connection at a time and writes nothing of its own between
   `prepare` and `write_eof`, so raw writes cannot interleave with another response;
 - HTTP/1.1 bodies are chunked, HTTP/1.0 bodies end with the connection;
-- a transport that is closing takes nothing: what comes is dropped, the request is being aborted;
-- while the transport says that its peer is too slow, deltas gather and go out merged.
+- the protocol says when the transport is paused or lost, so that nothing is asked before a write;
+- a lost transport takes nothing: what comes is dropped, the request is being aborted;
+- while the transport is paused, its peer being too slow, deltas gather and go out merged.
 
 Before the headers are out deltas gather likewise, and a new attempt of the backend forgets them.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import HttpVersion11, web
 
 from edge.openai.answer import DONE_EVENT, ChunkEncoder, Usage, encode_text
 from edge.openai.errors import error_frame
+from edge.protocol import EdgeProtocol
 from edge.settings import StreamingSettings
 from headrace.client.answers import AnswerTimes, OutputResult
 from headrace.rpc.errors import ServiceError
@@ -29,6 +32,10 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
+
+
+# Chunk lengths as they open a chunk; nearly every delta is shorter than the last.
+_CHUNK_HEADS = [b"%x\r\n" % length for length in range(1024)]
 
 
 class _Output:
@@ -54,9 +61,12 @@ class SseWriter:
         """Raises ConnectionResetError when the client is gone already."""
         if request.transport is None:
             raise ConnectionResetError("the client left")
+        if not isinstance(request.protocol, EdgeProtocol):
+            raise TypeError("the connection's protocol must be an EdgeProtocol")
         self.has_delivered = False
         self._request = request
         self._transport: asyncio.Transport = request.transport
+        self._protocol = request.protocol
         self._is_chunked = request.version >= HttpVersion11
         self._encoder = encoder
         self._settings = settings
@@ -66,6 +76,7 @@ class SseWriter:
         self._error: ServiceError | None = None
         self._is_started = False
         self._is_direct = False
+        self._is_lost = False
         self._end = b""
         self._is_ended = False
         self._wake = asyncio.Event()
@@ -109,22 +120,21 @@ class SseWriter:
         """The hot path: a callable that takes output `index`'s deltas."""
         output = self._outputs[index]
         head, tail = self._encoder.text_affixes(index)
-        write, is_closing = self._transport.write, self._transport.is_closing
-        protocol = self._request.protocol
-        size = len(head) + len(tail)
-        framed_tail = tail + b"\r\n"
+        write, join, size = self._transport.write, b"".join, len(head) + len(tail)
 
         def write_chunked(text: str) -> None:
-            if self._is_direct and not protocol.writing_paused and not is_closing():
+            if self._is_direct:
                 data = encode_text(text)
-                write(b"%x\r\n%b%b%b" % (size + len(data), head, data, framed_tail))
+                length = size + len(data)
+                opening = _CHUNK_HEADS[length] if length < 1024 else b"%x\r\n" % length
+                write(join((opening, head, data, tail, b"\r\n")))
                 self.has_delivered = True
             else:
                 self._hold(output, text)
 
         def write_plain(text: str) -> None:
-            if self._is_direct and not protocol.writing_paused and not is_closing():
-                write(b"%b%b%b" % (head, encode_text(text), tail))
+            if self._is_direct:
+                write(join((head, encode_text(text), tail)))
                 self.has_delivered = True
             else:
                 self._hold(output, text)
@@ -136,10 +146,8 @@ class SseWriter:
         output = self._outputs[index]
         output.tokens = result.completion_tokens
         output.finish = self._encoder.finish(index, result.finish_reason)
-        if self._is_writable():
+        if self._is_direct:
             self._flush(index, output)
-        else:
-            self._pause()
 
     def on_done(self) -> None:
         """End the stream with usage, if asked for, and [DONE]."""
@@ -164,16 +172,26 @@ class SseWriter:
         if self._error is not None:
             raise self._error
         response = web.StreamResponse(headers={**_HEADERS, **headers})
-        await self._unless_stalled(self._open(response))
-        return await self._pump(response)
+        with self._watching():
+            await self._unless_stalled(self._open(response))
+            return await self._pump(response)
 
     async def end_with_error(self, error: ServiceError) -> web.StreamResponse:
         """End a response whose headers are out."""
         if self._response is None:
             raise error
-        if not self._end:
-            self.on_error(error)
-        return await self._pump(self._response)
+        with self._watching():
+            if not self._end:
+                self.on_error(error)
+            return await self._pump(self._response)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        self._protocol.watcher = self
+        try:
+            yield
+        finally:
+            self._protocol.watcher = None
 
     async def _open(self, response: web.StreamResponse) -> None:
         if not self._is_chunked:
@@ -185,6 +203,7 @@ class SseWriter:
         )
         roles = (self._encoder.role(index) for index in range(len(self._outputs)))
         await response.write(b"".join(roles))
+        await self._request.writer.drain()
         self._release()
 
     async def _pump(self, response: web.StreamResponse) -> web.StreamResponse:
@@ -218,31 +237,24 @@ class SseWriter:
 
     # Writing.
 
-    def _is_writable(self) -> bool:
-        return (
-            self._is_direct
-            and not self._request.protocol.writing_paused
-            and not self._transport.is_closing()
-        )
+    def on_paused(self) -> None:
+        """The peer is too slow; `serve` waits until it has read."""
+        self._is_direct = False
+        self._wake.set()
+
+    def on_lost(self) -> None:
+        """The connection is gone; the handler is about to be cancelled."""
+        self._is_direct = False
+        self._is_lost = True
 
     def _hold(self, output: _Output, text: str) -> None:
-        """Keep a delta that cannot be written now; nothing is kept for a peer that is gone."""
-        if self._transport.is_closing():
-            return
-        output.texts.append(text)
-        self._pause()
-
-    def _pause(self) -> None:
-        if self._is_direct:
-            self._is_direct = False
-            self._wake.set()
+        if not self._is_lost:
+            output.texts.append(text)
 
     def _finish(self, end: bytes) -> None:
         self._end = end
-        if self._is_writable():
+        if self._is_direct:
             self._write_end()
-        else:
-            self._pause()
         self._wake.set()
 
     def _release(self) -> None:
@@ -269,5 +281,5 @@ class SseWriter:
         self._is_ended = True
 
     def _write(self, data: bytes) -> None:
-        if not self._transport.is_closing():
+        if not self._is_lost:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
