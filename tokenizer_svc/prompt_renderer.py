@@ -3,7 +3,7 @@
 Blocking and pure but for the template's clock; runs on a thread of the encoding pool.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from headrace.common.v1 import errors_pb2
@@ -42,11 +42,12 @@ class PromptRenderer:
         limit = self._context_length
         if max_prompt_tokens is not None:
             limit = min(limit, max_prompt_tokens)
-        encode, text = self._prompt(messages)
-        too_many = exceeds(encode, text, limit)
+        text = self._template.render(messages)
+        # Before anything else that takes longer for a longer text.
+        too_many = exceeds(self._encoder.encode, text, limit)
         if too_many is not None:
             raise _too_long(limit, f"at least {too_many}")
-        ids = encode(text)
+        ids = self._encode(messages, text)
         if len(ids) > limit:
             raise _too_long(limit, str(len(ids)))
         if not ids:
@@ -54,22 +55,18 @@ class PromptRenderer:
             raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
         return ids
 
-    def _prompt(
-        self, messages: Sequence[Mapping[str, Any]]
-    ) -> tuple[Callable[[str], list[int]], str]:
-        """The prompt's text, and the way to encode it."""
-        plain = self._encoder.encode, self._template.render(messages)
+    def _encode(self, messages: Sequence[Mapping[str, Any]], text: str) -> list[int]:
+        """Ids of the prompt's `text`, special tokens in it being the template's own."""
         if self._policy == "allow" or not self._special_texts.may_be_spelt(messages):
-            return plain
-        text = plain[1]
+            return self._encoder.encode(text)
         masked = self._special_texts.masked(messages, text)
         own_text = self._template.render(masked.messages)
         if self._special_texts.found(text) == self._special_texts.found(own_text):
-            return plain
+            return self._encoder.encode(text)
         if self._policy == "refuse":
             raise _refused(self._special_texts.foreign(text, own_text))
         marked = self._special_texts.replaced(own_text, self._encoder.marks)
-        return self._encoder.encode_marked, masked.unmasked(marked)
+        return self._encoder.encode_marked(masked.unmasked(marked))
 
 
 def _too_long(limit: int, tokens: str) -> ServiceError:

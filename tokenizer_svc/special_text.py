@@ -66,11 +66,11 @@ class SpecialTexts:
         Raises ServiceError where they use up all private ones, which only an attack does.
         """
         used = "".join([prompt, *_client_texts(messages)])
-        unused = [mask for mask in map(chr, _PRIVATE_USE) if mask not in used]
-        if len(unused) < len(self._first_characters):
+        unused = (mask for mask in map(chr, _PRIVATE_USE) if mask not in used)
+        masks = dict(zip(self._first_characters, unused, strict=False))
+        if len(masks) < len(self._first_characters):
             message = "The messages use too many different private-use characters."
             raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
-        masks = dict(zip(self._first_characters, unused, strict=False))
         masked = [
             {
                 key: _replaced(value, masks) if key in _CLIENT_TEXTS and value else value
