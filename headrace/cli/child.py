@@ -7,11 +7,11 @@ then ends the children in order; and whatever a child has started ends with it.
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from headrace.runtime.progress import Progress
 
@@ -40,21 +40,37 @@ class ChildSpec:
 class Child:
     """A started child; made by `start`, ended by `stop`."""
 
-    def __init__(self, spec: ChildSpec, process: Process, progress: Progress) -> None:
+    def __init__(
+        self, spec: ChildSpec, process: Process, output: BinaryIO, progress: Progress
+    ) -> None:
         self.spec = spec
         self.pid = process.pid
         self._process = process
         self._progress = progress
         self._sentence = ""
-        self._output = asyncio.create_task(self._forward_output())
+        self._output = asyncio.create_task(self._forward_output(output))
 
     @classmethod
     async def start(cls, spec: ChildSpec, progress: Progress) -> Self:
         """Start the process; its output goes line by line to `progress`. Raises OSError."""
-        process = await asyncio.create_subprocess_exec(
-            *spec.command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
-        )
-        return cls(spec, process, progress)
+        # A pipe of our own: with the library's, the wait for the child's end would also be a wait
+        # for whatever it has started and left behind with the pipe in hand.
+        read_end, write_end = os.pipe()
+        output = os.fdopen(read_end, "rb", buffering=0)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *spec.command,
+                stdin=DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                start_new_session=True,
+            )
+        except OSError:
+            output.close()
+            raise
+        finally:
+            os.close(write_end)
+        return cls(spec, process, output, progress)
 
     async def ended(self) -> str:
         """Wait for the end, expected or not; returns one clause that says how it was."""
@@ -81,7 +97,9 @@ class Child:
                 in_order = False
         self.kill()
         await self._process.wait()
-        await self._output
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_OUTPUT_SECONDS):
+                await self._output
         return in_order
 
     def kill(self) -> None:
@@ -93,15 +111,22 @@ class Child:
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
-    async def _forward_output(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 (asked for above; narrows the type)
-        rest = b""
-        while chunk := await self._process.stdout.read(1 << 16):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._take_line(line)
-        if rest:
-            self._take_line(rest)
+    async def _forward_output(self, output: BinaryIO) -> None:
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), output
+        )
+        try:
+            rest = b""
+            while chunk := await reader.read(1 << 16):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    self._take_line(line)
+            if rest:
+                self._take_line(rest)
+        finally:
+            transport.close()
 
     def _take_line(self, line: bytes) -> None:
         """Keep the sentence for the supervisor, which names the child; pass on everything else."""

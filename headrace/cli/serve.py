@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +34,7 @@ examples:
 def main(argv: list[str]) -> int:
     """Serve until stopped; returns the exit code. Raises StartError."""
     began = time.monotonic()
-    arguments = _parser().parse_args(argv)
+    arguments = parse_arguments(argv)
     progress = Progress()
     # Everything that can be refused is refused before the model is fetched.
     plan = make_plan(arguments)
@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
     return asyncio.run(_supervise(specs, plan, model.name, began, progress))
 
 
-def _parser() -> ArgumentParser:
+def parse_arguments(argv: list[str]) -> Namespace:
+    """Read the flags; what is not given is None. Ends the process with 2 for wrong ones."""
     parser = ArgumentParser(
         prog="headrace serve",
         description=_DESCRIPTION,
@@ -63,7 +64,7 @@ def _parser() -> ArgumentParser:
     add("--worker-port", type=_port, metavar="PORT", help="of the first (default: 50061)")
     add("--insecure", action="store_true", help="allow --host beyond loopback, without keys")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
-    return parser
+    return parser.parse_args(argv)
 
 
 def _count(text: str) -> int:

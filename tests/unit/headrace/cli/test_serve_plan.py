@@ -1,0 +1,117 @@
+import json
+import shlex
+import socket
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from headrace.cli.child import ChildSpec
+from headrace.cli.serve import parse_arguments
+from headrace.cli.serve_plan import make_plan
+from headrace.runtime.errors import StartError
+
+WILDCARD = "0.0.0.0"  # noqa: S104 (nothing is bound to it for longer than a check)
+ANY_PORTS = ("--port", "0", "--tokenizer-port", "0", "--worker-port", "0")
+
+
+def arguments(*argv: str) -> Namespace:
+    return parse_arguments([*ANY_PORTS, *argv])
+
+
+def flag(spec: ChildSpec, name: str) -> str:
+    return spec.command[spec.command.index(name) + 1]
+
+
+def test_the_edge_is_told_where_all_others_are() -> None:
+    """Every tokenizer and worker has a port of its own, and the edge knows each."""
+    plan = make_plan(arguments("--workers", "2", "--tokenizers", "2"))
+    *others, edge = plan.child_specs(Path("/m"))
+
+    assert [spec.name for spec in others] == ["tokenizer 1", "tokenizer 2", "worker 1", "worker 2"]
+    told = json.loads(flag(edge, "--backend.tokenizer_addresses"))
+    told += json.loads(flag(edge, "--backend.worker_addresses"))
+    assert told == [spec.address for spec in others]
+    assert told == [f"127.0.0.1:{flag(spec, '--port')}" for spec in others]
+    assert len(set(told)) == 4
+
+
+def test_ends_edge_before_worker_before_tokenizer() -> None:
+    """Ranks say who is needed by whom."""
+    ranks = {spec.name: spec.rank for spec in make_plan(arguments()).child_specs(Path("/m"))}
+
+    assert sorted(ranks, key=lambda name: ranks[name]) == ["tokenizer", "worker", "edge"]
+
+
+def test_flags_beat_the_settings_file(tmp_path: Path) -> None:
+    """Ports, model and engine come from the file unless a flag says otherwise."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[worker]\nengine = "paced"\nmodel = "./m"\ndrain_grace_seconds = 1\n')
+    from_file = make_plan(arguments("--config", str(file)))
+    by_flag = make_plan(arguments("--config", str(file), "--engine", "openvino", "--model", "n"))
+
+    assert (from_file.engine, from_file.model) == ("paced", "./m")
+    assert (by_flag.engine, by_flag.model) == ("openvino", "n")
+    worker = from_file.child_specs(Path("/m"))[1]
+    assert worker.stop_seconds == 6
+    assert flag(worker, "--config") == str(file)
+
+
+def test_the_printed_curl_line_can_be_pasted() -> None:
+    """The line survives a shell: one address, one header, one JSON body."""
+    plan = make_plan(arguments())
+    [line] = [line for line in plan.greeting("m", 1.0).splitlines() if line.startswith("curl")]
+    words = shlex.split(line)
+
+    assert words[2] == f"http://127.0.0.1:{plan.port}/v1/chat/completions"
+    assert json.loads(words[-1])["model"] == "m"
+
+
+def test_a_wildcard_address_is_printed_as_one_to_connect_to() -> None:
+    """Nobody can connect to 0.0.0.0: the curl line says loopback."""
+    plan = make_plan(arguments("--host", WILDCARD, "--insecure"))
+
+    assert f"http://127.0.0.1:{plan.port}/v1" in plan.greeting("m", 1.0)
+    assert flag(plan.child_specs(Path("/m"))[-1], "--server.host") == WILDCARD
+
+
+def test_tls_of_the_settings_file_is_spoken(tmp_path: Path) -> None:
+    """With a certificate configured, address and curl line say https."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[edge.server]\ntls_certificate_file = "c"\ntls_key_file = "k"\n')
+
+    assert "curl -Nk https://" in make_plan(arguments("--config", str(file))).greeting("m", 1.0)
+
+
+def test_a_taken_port_of_the_second_worker_is_named() -> None:
+    """All ports are looked at before anything starts, not only the first."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        message = f"port {taken} on 127.0.0.1, which the worker needs, is taken"
+        with pytest.raises(StartError, match=message):
+            make_plan(arguments("--workers", "2", "--worker-port", str(taken - 1)))
+
+
+def test_two_services_on_one_port_are_refused() -> None:
+    """The same port twice is told before the second one fails to start."""
+    port = str(make_plan(arguments()).port)
+    with pytest.raises(StartError, match=f"two services would listen on port {port}"):
+        make_plan(arguments("--port", port, "--worker-port", port))
+
+
+def test_ports_beyond_the_last_are_refused() -> None:
+    """Consecutive ports that run past 65535 are one sentence."""
+    with pytest.raises(StartError, match="3 workers from port 65534 on end beyond"):
+        make_plan(arguments("--workers", "3", "--worker-port", "65534"))
+
+
+@pytest.mark.parametrize("wrong", [("--workers", "0"), ("--port", "x"), ("--port", "65536")])
+def test_wrong_numbers_are_refused(
+    wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number out of range ends with 2 and names the flag and what it takes."""
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments([*wrong])
+
+    assert caught.value.code == 2
+    assert f"argument {wrong[0]}: invalid" in capsys.readouterr().err
