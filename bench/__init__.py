@@ -1,0 +1,1 @@
+"""Benchmarks: what a timing test would judge, as tables, JSON and pictures."""

@@ -1,0 +1,1 @@
+"""What a streamed token costs each service, in floors: processes that only write the same bytes."""
