@@ -9,6 +9,7 @@ import itertools
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Ids
 from dataclasses import replace
 
@@ -24,14 +25,19 @@ from worker.engine.openvino.sequence import Sequence
 from worker.engine.openvino.settings import OpenVinoSettings
 from worker.engine.seam import EngineLoad, EngineRequest, EventSink, ModelInfo
 
+Loader = Callable[[ModelDirectory, OpenVinoSettings], LoadedModel]
+
 _log = structlog.get_logger(__name__)
 
 
 class OpenVinoEngine:
     """Generates with the model in `model` on this machine's CPU; see worker.engine.seam.Engine."""
 
-    def __init__(self, model: ModelDirectory, settings: OpenVinoSettings) -> None:
+    def __init__(
+        self, model: ModelDirectory, settings: OpenVinoSettings, *, loader: Loader = load_model
+    ) -> None:
         self._directory = model
+        self._loader = loader
         self._settings = settings
         self._model: LoadedModel | None = None
         self._info: ModelInfo | None = None
@@ -58,7 +64,7 @@ class OpenVinoEngine:
     async def start(self) -> None:
         """Load the model, off the loop, and begin. Raises ServiceError, one sentence."""
         loop = asyncio.get_running_loop()
-        self._model = await asyncio.to_thread(load_model, self._directory, self._settings)
+        self._model = await asyncio.to_thread(self._loader, self._directory, self._settings)
         self._info = self._model.info
 
         def deliver(events: SinkEvents) -> None:

@@ -44,6 +44,7 @@ class Iterations:
         self._sequences: dict[tuple[int, int], Sequence] = {}
         self._iteration = Iteration()
         self._is_stopping = False
+        self._is_abandoned = False
         self._prefilled_tokens = 0
         self.snapshot = self._take_snapshot()
 
@@ -73,8 +74,10 @@ class Iterations:
     def abandon(self, error: ServiceError) -> SinkEvents:
         """After `run`: the events that fail every output, those in the mailbox included.
 
-        The pool is gone then, and so are its blocks from the snapshot.
+        The pool is gone then, and so are its blocks from the snapshot. The scheduler is not asked
+        any more: it may be what failed.
         """
+        self._is_abandoned = True
         self._take_commands(wait=False)
         now = time.monotonic()
         for sequence in self._sequences.values():
@@ -88,7 +91,8 @@ class Iterations:
 
     def _add(self, sequence: Sequence) -> None:
         self._sequences[id(sequence.sink), sequence.key] = sequence
-        self._scheduler.add(sequence)
+        if not self._is_abandoned:
+            self._scheduler.add(sequence)
 
     def _abort(self, sink: EventSink, keys: Ids[int]) -> None:
         for key in keys:
@@ -154,7 +158,8 @@ class Iterations:
 
     def _remove(self, sequence: Sequence) -> None:
         del self._sequences[id(sequence.sink), sequence.key]
-        self._scheduler.remove(sequence)
+        if not self._is_abandoned:
+            self._scheduler.remove(sequence)
         sequence.is_ended = True
 
     def _end_iteration(self) -> None:

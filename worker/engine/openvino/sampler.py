@@ -19,6 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 
 # Below this temperature the weights of all but the most probable tokens underflow anyway.
 _COLDEST = 1e-4
+_LIKELY = 2.0**-8  # weight of tokens that mostly make up the nucleus, the best one weighing 1
 _GROUP = 256  # tokens whose weights are summed before the draw finds its place
 
 
@@ -86,7 +87,7 @@ class Sampler:
             total = float(weights[ids].sum())
         elif sampling.top_p < 1 or sampling.min_p > 0:
             total = float(weights.sum())
-            ids = np.flatnonzero(weights >= _floor(sampling, total, weights.size))
+            ids = _candidates(weights, sampling, total)
         else:
             return self._draw_any(chance)
         return _draw_among(ids, weights[ids], sampling, total, chance)
@@ -111,13 +112,21 @@ def uniform(seed: int, output_index: int, position: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
-def _floor(sampling: SamplingParams, total: float, num_tokens: int) -> float:
-    """A weight that every kept token reaches.
+def _candidates(
+    weights: FloatArray, sampling: SamplingParams, total: float
+) -> npt.NDArray[np.intp]:
+    """Ids in ascending order, all kept tokens among them, as few others as is cheap to tell.
 
-    All tokens below (1 - top_p) / num_tokens together have less than 1 - top_p of the total, so
-    those above have top_p without them; min_p is relative to the best token's weight of 1.
+    All tokens that together have top_p of the total contain the nucleus. Where the likely ones do
+    not suffice: those below (1 - top_p) / vocabulary together have less than 1 - top_p. And min_p
+    is relative to the best token's weight of 1.
     """
-    return max((1 - sampling.top_p) * total / num_tokens, sampling.min_p)
+    if sampling.top_p < 1:
+        ids = np.flatnonzero(weights >= _LIKELY)
+        if float(weights[ids].sum()) >= sampling.top_p * total:
+            return ids
+    floor = max((1 - sampling.top_p) * total / weights.size, sampling.min_p)
+    return np.flatnonzero(weights >= floor)
 
 
 def _largest(weights: FloatArray, count: int) -> npt.NDArray[np.intp]:

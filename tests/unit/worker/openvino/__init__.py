@@ -1,0 +1,1 @@
+"""Unit tests of the openvino engine; no model is loaded."""

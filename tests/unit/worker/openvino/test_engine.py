@@ -1,0 +1,364 @@
+"""The engine around a model that computes nothing: the seam's rules, aborts, failure, stop."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from headrace.common.v1 import errors_pb2
+from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
+from headrace.rpc.errors import ServiceError
+from tests.support.event_sinks import CollectingSink
+from tests.unit.worker.openvino.fakes import (
+    END_TOKEN,
+    FakeLoader,
+    SuccessorRunner,
+    fake_model,
+    make_request,
+)
+from worker.engine.openvino.engine import OpenVinoEngine
+from worker.engine.openvino.settings import OpenVinoSettings
+from worker.engine.seam import EngineLoad
+
+_ENGINE_FAILURE = errors_pb2.ERROR_REASON_ENGINE_FAILURE
+
+
+class _Started:
+    """A running engine and the double inside it."""
+
+    def __init__(self, engine: OpenVinoEngine, runner: SuccessorRunner) -> None:
+        self.engine = engine
+        self.runner = runner
+        self.sink = CollectingSink()
+
+        self.hold = runner.gate.close
+        self.release = runner.gate.open
+
+    async def is_held(self) -> None:
+        """Return when the thread is inside a step that `hold` keeps there."""
+        await asyncio.to_thread(self.runner.gate.wait_until_held)
+
+
+Start = Callable[..., Awaitable[_Started]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts engines, and stops them after the test."""
+    running: list[_Started] = []
+
+    async def start_engine(num_blocks: int = 64, **settings: object) -> _Started:
+        loader = FakeLoader(num_blocks)
+        engine = OpenVinoEngine(fake_model(), OpenVinoSettings(**settings), loader=loader)
+        await engine.start()
+        running.append(_Started(engine, loader.runner))
+        return running[-1]
+
+    yield start_engine
+    for started in running:
+        started.release()
+        await started.engine.stop()
+        assert started.sink.violations == []
+
+
+def _is_whole(load: EngineLoad) -> bool:
+    return load.free_blocks + load.cached_blocks + load.referenced_blocks == load.total_blocks
+
+
+async def test_an_output_ends_at_its_length(start: Start) -> None:
+    """Started, then the tokens, then one end with its reason and count."""
+    one = await start()
+    one.engine.submit(make_request(7, (10, 11, 12), max_tokens=3), one.sink)
+    await one.sink.all_ended(7)
+
+    started, ended = one.sink.started[7], one.sink.ended[7]
+    assert one.sink.token_ids[7] == [13, 14, 15]
+    assert (started.prompt_tokens, started.cached_prompt_tokens) == (3, 0)
+    assert (ended.finish_reason, ended.num_output_tokens) == (FINISH_REASON_LENGTH, 3)
+    assert ended.stop_token_id is None
+
+
+async def test_an_end_token_is_the_last_id_and_is_named(start: Start) -> None:
+    """The model's end token comes with the tokens and is named in the end."""
+    one = await start()
+    one.engine.submit(make_request(0, (62, 63, 0), max_tokens=9, ignore_eos=False), one.sink)
+    await one.sink.all_ended(0)
+
+    assert one.sink.token_ids[0] == [1, END_TOKEN]
+    assert one.sink.ended[0].finish_reason == FINISH_REASON_STOP
+    assert one.sink.ended[0].stop_token_id == END_TOKEN
+
+
+async def test_a_stop_token_ends_although_end_tokens_are_ignored(start: Start) -> None:
+    """ignore_eos passes over the end token; stop_token_ids still end the output."""
+    one = await start()
+    request = make_request(0, (0,), max_tokens=9, stop_token_ids=frozenset({4}))
+    one.engine.submit(request, one.sink)
+    await one.sink.all_ended(0)
+
+    assert one.sink.token_ids[0] == [1, 2, 3, 4]
+    assert one.sink.ended[0].stop_token_id == 4
+
+
+async def test_no_end_comes_before_min_tokens(start: Start) -> None:
+    """Until min_tokens are there, end and stop tokens are not drawn at all."""
+    one = await start()
+    request = make_request(
+        0, (0,), max_tokens=6, min_tokens=3, ignore_eos=False, stop_token_ids=frozenset({4})
+    )
+    one.engine.submit(request, one.sink)
+    await one.sink.all_ended(0)
+
+    drawn = one.sink.token_ids[0]
+    assert not {END_TOKEN, 4} & set(drawn[:3])
+    assert len(drawn) >= 3
+
+
+async def test_a_continuation_counts_its_prefix(start: Start) -> None:
+    """The prefix counts towards max_tokens, not as prompt, and is not sent again."""
+    one = await start()
+    request = make_request(0, (10,), max_tokens=4, output_prefix_token_ids=(11, 12))
+    one.engine.submit(request, one.sink)
+    await one.sink.all_ended(0)
+
+    assert one.sink.token_ids[0] == [13, 14]
+    assert one.sink.started[0].prompt_tokens == 1
+    assert one.sink.ended[0].num_output_tokens == 2
+
+
+async def test_all_events_of_a_sink_come_in_one_object_an_iteration(start: Start) -> None:
+    """Three outputs of one sink that decode together are one call each step."""
+    one = await start()
+    calls = []
+    one.sink.on_events = calls.append
+    one.hold()
+    one.engine.submit(make_request(99, (1,), max_tokens=1), CollectingSink())
+    await one.is_held()
+    for key in range(3):
+        one.engine.submit(make_request(key, (10 * key,), max_tokens=4), one.sink)
+    one.release()
+    probe = CollectingSink()
+    one.engine.submit(make_request(98, (1,), max_tokens=6), probe)
+    await probe.all_ended(98)
+
+    assert [len(events.keys) for events in calls] == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5])
+async def test_an_abort_frees_after_the_running_iteration(start: Start, steps: int) -> None:
+    """In prefill (three steps) or decoding: the step that runs is the last to hold its blocks."""
+    one = await start(max_batch_tokens=32)
+    one.hold()
+    one.engine.submit(make_request(0, [5] * 70, max_tokens=100), one.sink)
+    await one.is_held()
+    for _ in range(steps):
+        one.runner.gate.let_one_pass()
+        await one.is_held()
+    one.engine.abort(one.sink, [0])
+    one.engine.submit(make_request(1, (9,), max_tokens=1), one.sink)
+    one.runner.gate.let_one_pass()
+    await one.is_held()
+
+    load = one.engine.load
+    assert (load.referenced_blocks, _is_whole(load)) == (0, True)
+    assert 0 not in one.sink.ended
+    assert one.runner.steps == steps + 1
+
+
+async def test_an_abort_in_the_queue_leaves_nothing(start: Start) -> None:
+    """A waiting output leaves the queue in the iteration that is running, and is never fed."""
+    one = await start(max_num_sequences=1)
+    one.hold()
+    for key in range(3):
+        one.engine.submit(make_request(key, max_tokens=2), one.sink)
+    await one.is_held()
+    one.engine.abort(one.sink, [1])
+    one.runner.gate.let_one_pass()
+    await one.is_held()
+    queued = one.engine.load.queued_outputs
+    one.release()
+    await one.sink.all_ended(0, 2)
+
+    assert queued == 1
+    assert one.sink.token_ids.keys() == {0, 2}
+
+
+async def test_an_aborted_output_is_silent_from_the_next_iteration(start: Start) -> None:
+    """What the running step draws for an aborted output is not emitted."""
+    one = await start()
+    one.hold()
+    one.engine.submit(make_request(0, (5,), max_tokens=100), one.sink)
+    await one.is_held()
+    one.engine.abort(one.sink, [0])
+    other = CollectingSink()
+    one.engine.submit(make_request(1, (9,), max_tokens=2), other)
+    one.release()
+    await other.all_ended(1)
+
+    assert one.sink.started == {}
+    assert one.sink.token_ids == {}
+
+
+async def test_aborting_what_is_unknown_or_ended_does_nothing(start: Start) -> None:
+    """Ended keys, unknown keys and unknown sinks are ignored."""
+    one = await start()
+    one.engine.submit(make_request(0), one.sink)
+    await one.sink.all_ended(0)
+    one.engine.abort(one.sink, [0, 5])
+    one.engine.abort(CollectingSink(), [0])
+    one.engine.submit(make_request(1), one.sink)
+    await one.sink.all_ended(1)
+
+    assert len(one.sink.token_ids[1]) == 4
+
+
+async def test_many_random_aborts_leave_no_block_behind(start: Start) -> None:
+    """After 200 aborts at random moments a request of the whole pool's size succeeds."""
+    one = await start(num_blocks=32)
+    chance = random.Random(3)
+    for key in range(200):
+        prompt = [chance.randrange(60) for _ in range(chance.randrange(1, 60))]
+        one.engine.submit(make_request(key, prompt, max_tokens=50), one.sink)
+        if chance.random() < 0.5:
+            await asyncio.sleep(0)
+        for victim in {chance.randrange(key + 1), key - 5}:
+            one.engine.abort(one.sink, [victim])
+        assert _is_whole(one.engine.load)
+    one.engine.abort(one.sink, range(200))
+    one.engine.submit(make_request(500, [7] * 100, max_tokens=29), one.sink)
+    await one.sink.all_ended(500)
+
+    assert one.sink.ended[500].finish_reason == FINISH_REASON_LENGTH
+    assert one.engine.load.referenced_blocks == 0
+    assert _is_whole(one.engine.load)
+
+
+async def test_what_the_pool_cannot_hold_is_refused(start: Start) -> None:
+    """The refusal names what is needed and what there is; one token less is taken."""
+    one = await start(num_blocks=4)
+
+    with pytest.raises(ServiceError, match="room for 17 tokens; the whole KV cache holds 16") as e:
+        one.engine.submit(make_request(0, [5] * 10, max_tokens=8), one.sink)
+    one.engine.submit(make_request(1, [5] * 10, max_tokens=7), one.sink)
+    await one.sink.all_ended(1)
+
+    assert e.value.reason == errors_pb2.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED
+    assert len(one.sink.token_ids[1]) == 7
+
+
+async def test_a_full_queue_refuses_by_name(start: Start) -> None:
+    """Beyond the places and the queue a request is refused; what was taken ends well."""
+    one = await start(max_num_sequences=2, max_queued_outputs=3)
+    one.hold()
+    for key in range(5):
+        one.engine.submit(make_request(key), one.sink)
+
+    with pytest.raises(ServiceError, match="3 outputs wait, max_queued_outputs is 3") as refused:
+        one.engine.submit(make_request(5), one.sink)
+    one.release()
+    await one.sink.all_ended(*range(5))
+
+    assert refused.value.reason == errors_pb2.ERROR_REASON_OVERLOADED
+    assert one.engine.load.queued_outputs == 0
+
+
+async def test_several_outputs_are_refused_by_name(start: Start) -> None:
+    """More than one output a request is refused, as the model's info says."""
+    one = await start()
+
+    with pytest.raises(ServiceError) as refused:
+        one.engine.submit(make_request(0, n=2), one.sink)
+
+    assert (refused.value.param, one.engine.info.max_outputs) == ("n", 1)
+
+
+async def test_preemption_changes_no_token(start: Start) -> None:
+    """With a pool that holds two of six outputs all six get what they get alone."""
+    one = await start(num_blocks=12)
+    for key in range(6):
+        one.engine.submit(make_request(key, [10 * key] * 6, max_tokens=20), one.sink)
+    await one.sink.all_ended(*range(6))
+
+    for key in range(6):
+        assert one.sink.token_ids[key] == [(10 * key + i) % 64 for i in range(1, 21)]
+    assert one.engine.load.preemptions > 0
+
+
+async def test_cached_tokens_are_those_not_fed(start: Start) -> None:
+    """Tokens fed to the model are the prompt without what the cache held, exactly."""
+    one = await start()
+    for key in range(2):
+        before = one.runner.tokens_fed
+        one.engine.submit(make_request(key, list(range(30)), max_tokens=1), one.sink)
+        await one.sink.all_ended(key)
+
+        cached = one.sink.started[key].cached_prompt_tokens
+        assert one.runner.tokens_fed - before == 30 - cached
+        assert cached == (0, 28)[key]
+    assert one.engine.load.prefilled_tokens == 32
+
+
+async def test_bad_logits_fail_their_output_alone(start: Start) -> None:
+    """An output whose logits are not finite fails by name; another goes on."""
+    one = await start()
+    one.runner.bad_token = 12
+    one.engine.submit(make_request(0, (10,), max_tokens=9), one.sink)
+    one.engine.submit(make_request(1, (30,), max_tokens=9), one.sink)
+    await one.sink.all_ended(0, 1)
+
+    error = one.sink.ended[0].error
+    assert error is not None
+    assert (error.reason, "no finite logits" in error.message) == (_ENGINE_FAILURE, True)
+    assert one.sink.token_ids == {0: [11, 12], 1: list(range(31, 40))}
+    assert one.engine.load.referenced_blocks == 0
+
+
+async def test_a_failing_model_fails_everything_once(start: Start) -> None:
+    """Running, waiting and just submitted outputs end with an error, and new ones are refused."""
+    one = await start(max_num_sequences=1)
+    one.hold()
+    for key in range(3):
+        one.engine.submit(make_request(key), one.sink)
+    await one.is_held()
+    one.engine.submit(make_request(3), one.sink)
+    one.runner.failure = RuntimeError("no memory")
+    one.release()
+    await one.sink.all_ended(*range(4))
+
+    errors = [ended.error for ended in one.sink.ended.values()]
+    assert {error.reason for error in errors if error} == {_ENGINE_FAILURE}
+    with pytest.raises(ServiceError, match="RuntimeError"):
+        one.engine.submit(make_request(4), one.sink)
+    assert one.runner.is_closed
+    assert one.engine.load.total_blocks == 0
+
+
+async def test_stop_ends_what_runs_and_refuses(start: Start) -> None:
+    """Running and waiting outputs end as draining, before `stop` returns; memory is freed."""
+    one = await start(max_num_sequences=1)
+    one.hold()
+    for key in range(2):
+        one.engine.submit(make_request(key, max_tokens=100), one.sink)
+    await one.is_held()
+    stopping = asyncio.ensure_future(one.engine.stop())
+    one.release()
+    await stopping
+
+    reasons = {ended.error.reason for ended in one.sink.ended.values() if ended.error}
+    assert one.sink.ended.keys() == {0, 1}
+    assert reasons == {errors_pb2.ERROR_REASON_DRAINING}
+    assert one.runner.is_closed
+    with pytest.raises(ServiceError) as refused:
+        one.engine.submit(make_request(2), one.sink)
+    assert refused.value.reason == errors_pb2.ERROR_REASON_DRAINING
+
+
+async def test_before_start_everything_is_refused() -> None:
+    """An engine that was not started takes nothing, knows nothing, and stops quietly."""
+    engine = OpenVinoEngine(fake_model(), OpenVinoSettings(), loader=FakeLoader())
+    with pytest.raises(ServiceError, match="not been started"):
+        engine.submit(make_request(0), CollectingSink())
+    await engine.stop()
+
+    assert engine.load == EngineLoad()
