@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from headrace.runtime.errors import StartError
 from tests.support.tokenizer_models import SPECIAL_TOKENS
@@ -44,6 +44,25 @@ def test_marks_split_as_special_tokens_do(encoder: TextEncoder, parts: list[str]
     mark = encoder.marks[END]
 
     assert encoder.encode_marked(mark.join(parts)) == encoder.encode(END.join(parts))
+
+
+@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+@pytest.mark.parametrize("normalizer", [None, normalizers.Prepend("_"), normalizers.NFKC()])
+def test_marks_split_as_special_tokens_do_in_other_families(
+    scheme: str, normalizer: normalizers.Normalizer | None
+) -> None:
+    """Spaces and prefixes that a tokenizer puts in are the same around both."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    trainer = trainers.BpeTrainer(vocab_size=60, show_progress=False, special_tokens=["<s>", END])
+    tokenizer.train_from_iterator(["_the water runs and the wheel turns ﬁne"] * 3, trainer)
+    encoder = TextEncoder(json.loads(tokenizer.to_str()))
+    text = f"{END}the water{END} runs {END}{END}ﬁne"
+
+    assert encoder.encode_marked(text.replace(END, encoder.marks[END])) == encoder.encode(text)
+    assert encoder.encode(text) == tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def test_moved_ids_and_flags_are_those_of_the_document(document: dict[str, Any]) -> None:
