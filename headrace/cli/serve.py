@@ -15,6 +15,7 @@ from headrace.cli.supervisor import Supervisor
 from headrace.cli.tables import load_models_settings
 from headrace.models.cache import resolve_model
 from headrace.models.default import DEFAULT_MODEL, prepare_default_model
+from headrace.runtime.errors import StartError
 from headrace.runtime.progress import Progress
 
 _DESCRIPTION = """\
@@ -114,5 +115,9 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)
-    await supervisor.run(stop, on_ready)
+    try:
+        await supervisor.run(stop, on_ready)
+    except StartError:
+        # The supervisor has shown the sentence when it happened.
+        return 1
     return 0 if ready.is_set() else 1

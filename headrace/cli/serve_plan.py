@@ -54,6 +54,7 @@ class ServePlan:
         body = {
             "model": model,
             "messages": [{"role": "user", "content": _QUESTION}],
+            "max_tokens": 100,
             "stream": True,
         }
         return (

@@ -33,13 +33,14 @@ class Supervisor:
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         """Start all, call `on_ready`, wait for `stop` or for a child's end, end all.
 
-        Raises StartError, naming the child, when one ends by itself or does not become ready; all
-        others have ended by then.
+        Raises StartError, naming the child, when one ends by itself or does not become ready. The
+        sentence has been shown and all others have ended by then.
         """
         try:
             await self._until_stopped(stop, on_ready)
         except StartError as error:
-            self._progress.say(f"headrace: {error}; ending the others")
+            # At once, not when all have ended: the others may take their time to drain.
+            self._progress.say(f"headrace: {error}")
             raise
         finally:
             await self._end_all()

@@ -221,3 +221,4 @@ async def test_output_is_passed_on_and_the_sentence_is_not_said_twice(reports: R
     shown = stream.getvalue()
     assert "log line\n" in shown
     assert shown.count("no model") == 1
+    assert "headrace: worker on place of worker" in shown

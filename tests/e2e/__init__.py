@@ -1,0 +1,1 @@
+"""Real processes on loopback, real gRPC, real HTTP."""

@@ -1,0 +1,130 @@
+"""`headrace serve` with real child processes, as a person or a supervisor of processes uses it."""
+
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+END_SECONDS = 30
+STARTED = r"^starting (.+) on \S+ \(pid (\d+)\)$"
+
+
+@dataclass
+class Served:
+    """A running `headrace serve`: its curl line, and a pidfd for each child by name."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    curl: str = ""
+    children: dict[str, int] = field(default_factory=dict)
+
+    def wait(self) -> int:
+        return self.process.wait(END_SECONDS)
+
+    def surviving(self, seconds: float = 0) -> list[str]:
+        """Children that have not ended within so many seconds."""
+        alive = dict(self.children)
+        while alive:
+            ended, _, _ = select.select(list(alive.values()), [], [], seconds)
+            if not ended:
+                return list(alive)
+            alive = {name: pidfd for name, pidfd in alive.items() if pidfd not in ended}
+        return []
+
+
+@contextmanager
+def serving(log: Path, *arguments: str, engine: str = "paced") -> Iterator[Served]:
+    command = [sys.executable, "-m", "headrace", "serve", "--engine", engine]
+    command += ["--port", "0", "--tokenizer-port", "0", "--worker-port", "0", *arguments]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
+        served = Served(process, log)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("curl "):
+                    served.curl = line
+                    break
+            started = re.findall(STARTED, log.read_text(), re.MULTILINE)
+            served.children = {name: os.pidfd_open(int(pid)) for name, pid in started}
+            yield served
+        finally:
+            process.kill()
+            for pidfd in served.children.values():
+                os.close(pidfd)
+
+
+def test_the_printed_line_answers_and_sigterm_ends_all_in_order(tmp_path: Path) -> None:
+    """The curl line streams an answer; then edge, worker and tokenizer end, and none is left."""
+    with serving(tmp_path / "log", "--workers", "2") as served:
+        answer = subprocess.run(
+            shlex.split(served.curl), check=True, capture_output=True, text=True, timeout=30
+        ).stdout
+        assert '"chat.completion.chunk"' in answer
+        assert answer.rstrip().endswith("data: [DONE]")
+
+        served.process.terminate()
+        assert served.wait() == 0
+        assert served.surviving() == []
+    ended = re.findall(r"^(.+) has ended$", served.log.read_text(), re.MULTILINE)
+    assert ended[0] == "edge"
+    assert sorted(ended[1:3]) == ["worker 1", "worker 2"]
+    assert ended[3] == "tokenizer"
+
+
+def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    """Kill -9 of the supervisor leaves no process behind."""
+    with serving(tmp_path / "log") as served:
+        assert len(served.children) == 3
+        served.process.kill()
+        served.wait()
+
+        assert served.surviving(seconds=5) == []
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "worker", "edge"])
+def test_a_child_that_dies_is_named_and_ends_all(tmp_path: Path, name: str) -> None:
+    """Whichever child is killed: one sentence with its name, exit code 1, nothing left."""
+    with serving(tmp_path / "log") as served:
+        signal.pidfd_send_signal(served.children[name], signal.SIGKILL)
+
+        assert served.wait() == 1
+        assert served.surviving() == []
+    text = served.log.read_text()
+    sentence = rf"^headrace: {name} on .* was killed by SIGKILL$"
+    assert len(re.findall(sentence, text, re.MULTILINE)) == 1
+    assert "Traceback" not in text
+
+
+def test_a_taken_port_starts_nothing(tmp_path: Path) -> None:
+    """A port that is taken is one sentence before any process starts."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        with serving(tmp_path / "log", "--port", port) as served:
+            assert served.wait() == 1
+    text = served.log.read_text()
+    assert served.children == {}
+    assert f"port {port} on 127.0.0.1, which the edge needs, is taken" in text
+    assert len(text.splitlines()) == 1
