@@ -59,13 +59,17 @@ class AttachSession:
         self._draining = True
         self._stream.drain()
 
+    def finish(self) -> None:
+        """End the stream once everything said on it is out."""
+        self._stream.finish()
+
     def _on_frame(self, frame: AttachRequest) -> None:
         for submission in frame.submissions:
             self._submit(submission)
         if frame.aborted_handles:
             reason = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
-            strays = self._abort(frame.aborted_handles, reason)
-            self._table.stray_entries += strays
+            num_ended = self._abort(frame.aborted_handles, reason)
+            self._table.stray_entries += len(frame.aborted_handles) - num_ended
         if not self._outbox.is_empty:
             self._stream.wake()
 
@@ -79,7 +83,9 @@ class AttachSession:
         try:
             self._open_request(submission)
         except ServiceError as error:
-            for handle in range(first, self._highest_handle + 1):
+            # An n out of bounds is answered for as many outputs as a request may have.
+            outputs = min(max(1, submission.request.n), self._engine.info.max_outputs)
+            for handle in range(first, first + outputs):
                 self._open.pop(handle, None)
                 self._outbox.end(failed_terminal(handle, error))
 
@@ -104,16 +110,16 @@ class AttachSession:
         self._stream.wake()
 
     def _abort(self, handles: Iterable[int], reason: "errors_pb2.ErrorReason.ValueType") -> int:
-        """End outputs at once and tell the engine; returns how many were unknown."""
-        known = [handle for handle in handles if handle in self._open]
-        strays = len(list(handles)) - len(known)
+        """End outputs at once and tell the engine; returns how many were open."""
+        # A peer may name a handle twice; only the first time is it known.
+        known = [handle for handle in dict.fromkeys(handles) if handle in self._open]
         if known:
             self._engine.abort(self, known)
             self._table.aborted_outputs += len(known)
         error = ServiceError(reason, f"the request was ended: {reason_label(reason)}")
         for handle in known:
             self._end(EndedEvent(handle, error=error))
-        return strays
+        return len(known)
 
     def on_events(self, events: EngineEvents) -> None:
         """Take one iteration of the engine into the frame under construction."""

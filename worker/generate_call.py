@@ -8,7 +8,7 @@ from headrace.rpc.errors import ServiceError
 from headrace.worker.v1.generate_pb2 import GenerateResponse, OutputTokens
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from worker.active_requests import ActiveRequest, RequestTable
-from worker.engine.seam import EndedEvent, Engine, EngineEvents
+from worker.engine.seam import EndedEvent, Engine, EngineEvents, EngineRequest
 from worker.events import (
     ended_to_proto,
     logprobs_to_proto,
@@ -44,7 +44,7 @@ class GenerateCall:
         active = self._table.open(wire, request, self._deadline)
         self._open = dict.fromkeys(request.keys, active)
         try:
-            self._engine.submit(request, self)
+            self._submit(request, active)
             while self._open or self._events:
                 await self._wake.wait()
                 self._wake.clear()
@@ -57,18 +57,31 @@ class GenerateCall:
         finally:
             self._leave(active)
 
-    def _leave(self, active: ActiveRequest) -> None:
-        if self._open:
-            self._engine.abort(self, list(self._open))
-            self._table.aborted_outputs += len(self._open)
-            active.outcomes.append(self._failure.label if self._failure else "client_cancelled")
+    def _submit(self, request: EngineRequest, active: ActiveRequest) -> None:
+        try:
+            self._engine.submit(request, self)
+        except ServiceError as error:
+            active.outcomes.append(error.label)
             self._open = {}
+            raise
+
+    def _leave(self, active: ActiveRequest) -> None:
+        self._abort(self._failure.label if self._failure else "client_cancelled")
         self._table.release(active)
 
+    def _abort(self, outcome: str) -> None:
+        opened, self._open = self._open, {}
+        if opened:
+            self._engine.abort(self, list(opened))
+            self._table.aborted_outputs += len(opened)
+            next(iter(opened.values())).outcomes.append(outcome)
+
     def _deadline(self) -> None:
+        # The engine is told at once: the caller may be slow to take what was written before.
         self._failure = ServiceError(
             errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "the request's time ran out"
         )
+        self._abort(self._failure.label)
         self._wake.set()
 
     def on_events(self, events: EngineEvents) -> None:

@@ -12,6 +12,7 @@ from headrace.rpc.limits import FrameTiming
 from headrace.rpc.server import GrpcServer
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
+from headrace.runtime.listening import require_loopback
 from headrace.worker.v1.service_pb2 import DESCRIPTOR
 from headrace.worker.v1.service_pb2_grpc import add_GenerationServiceServicer_to_server
 from worker.engine.paced import PacedEngine
@@ -20,6 +21,8 @@ from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
 
 _log = structlog.get_logger(__name__)
+
+_LAST_WORDS_SECONDS = 2.0
 
 
 def make_engine(settings: WorkerSettings, model: ModelDirectory) -> Engine:
@@ -36,6 +39,7 @@ async def run(
     settings: WorkerSettings, stop: asyncio.Event, models: ModelsSettings | None = None
 ) -> None:
     """Serve until `stop` is set, then drain. Raises StartError for what prevents a start."""
+    require_loopback("worker", settings.host, insecure=settings.insecure)
     cache_dir = (models or ModelsSettings()).cache_dir
     model = open_model_directory(resolve_model(settings.model, cache_dir))
     identity = Identity()
@@ -75,6 +79,9 @@ async def _drain(server: GrpcServer, servicer: WorkerServicer, grace_seconds: fl
     servicer.drain()
     try:
         async with asyncio.timeout(grace_seconds):
-            await servicer.table.idle()
+            await servicer.drained()
     except TimeoutError:
         _log.warning("drain_grace_over", running_requests=servicer.table.num_running)
+        return
+    # What ended last is still on its way.
+    await server.stop(_LAST_WORDS_SECONDS)

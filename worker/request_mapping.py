@@ -17,7 +17,9 @@ from worker.engine.seam import EngineRequest, ModelInfo, SamplingParams
 _INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
 
 OPTIONAL_FIELDS: Mapping[str, Callable[[GenerationRequest], bool]] = {
-    "sampling.temperature": lambda r: r.sampling.HasField("temperature"),
+    "sampling.temperature": lambda r: (
+        r.sampling.HasField("temperature") and r.sampling.temperature != 1
+    ),
     "sampling.top_p": lambda r: r.sampling.HasField("top_p") and r.sampling.top_p != 1,
     "sampling.top_k": lambda r: r.sampling.top_k != 0,
     "sampling.min_p": lambda r: r.sampling.min_p != 0,
@@ -122,12 +124,18 @@ def _check_ids(request: GenerationRequest, info: ModelInfo) -> None:
 
 
 def _check_texts(request: GenerationRequest) -> None:
-    bounds = (("request_id", 1, 128), ("cache_salt", 0, 256), ("tracestate", 0, 512))
-    for name, least, most in bounds:
+    if not 1 <= len(request.request_id) <= 128:
+        raise ServiceError(
+            _INVALID,
+            f"request_id has {len(request.request_id)} characters; 1 to 128 are allowed.",
+            "request_id",
+        )
+    bounds = (("cache_salt", 256), ("tracestate", 512))
+    for name, most in bounds:
         size = len(getattr(request, name).encode())
-        if not least <= size <= most:
+        if size > most:
             raise ServiceError(
-                _INVALID, f"{name} has {size} bytes; {least} to {most} are allowed.", name
+                _INVALID, f"{name} has {size} bytes; at most {most} are allowed.", name
             )
 
 

@@ -87,6 +87,12 @@ class WorkerServicer(GenerationServiceServicer):
         for session in self._sessions:
             session.drain()
 
+    async def drained(self) -> None:
+        """Return when nothing runs; all streams then end by themselves once their last frame is out."""
+        await self.table.idle()
+        for session in self._sessions:
+            session.finish()
+
     def _load(self) -> WorkerLoad:
         load = self._engine.load
         return WorkerLoad(

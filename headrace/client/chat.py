@@ -46,16 +46,17 @@ class ChatAnswer:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while True:
-            await self._changed.wait()
-            self._changed.clear()
             if self._waiting:
                 text, self._waiting = "".join(self._waiting), []
                 self.has_delivered = True
                 yield text
-            if self._error is not None:
+            elif self._error is not None:
                 raise self._error
-            if self._is_done and not self._waiting:
+            elif self._is_done:
                 return
+            else:
+                self._changed.clear()
+                await self._changed.wait()
 
     async def text(self) -> str:
         """The whole answer."""
@@ -90,6 +91,12 @@ class ChatAnswer:
         self._error = error
         self._changed.set()
 
+    def leave(self) -> None:
+        """The context was left: whoever still reads an unfinished answer is told so."""
+        if not self._is_done and self._error is None:
+            cancelled = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
+            self.on_error(ServiceError(cancelled, "the answer was left before its end"))
+
 
 class HeadraceClient:
     """Talks to workers and tokenizers; addresses are host:port. Use it as a context manager."""
@@ -107,15 +114,21 @@ class HeadraceClient:
     async def __aenter__(self) -> Self:
         await self._backend.start()
         try:
+            await self._connect()
+        except BaseException:
+            await self._backend.stop()
+            raise
+        return self
+
+    async def _connect(self) -> None:
+        try:
             async with asyncio.timeout(self._connect_timeout_seconds):
                 await self._backend.ready()
         except TimeoutError:
-            await self._backend.stop()
             raise ServiceError(
                 errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE,
                 f"no worker with its tokenizer answered within {self._connect_timeout_seconds:g} s",
             ) from None
-        return self
 
     async def __aexit__(
         self,
@@ -169,3 +182,4 @@ class HeadraceClient:
             yield answer
         finally:
             generation.abort()
+            answer.leave()

@@ -23,7 +23,9 @@ class FeedOutbox(RollingOutbox[DetokenizeRequest]):
 
     def feed(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
         """Add token entries: parallel arrays."""
-        frame = self._room_for(ARRAY_ENTRY_BYTES * len(token_ids), len(token_ids))
+        # An entry without tokens is an entry all the same.
+        entries = max(len(handles), len(token_ids))
+        frame = self._room_for(ARRAY_ENTRY_BYTES * entries, len(token_ids))
         frame.handles.extend(handles)
         frame.counts.extend(counts)
         frame.token_ids.extend(token_ids)

@@ -22,13 +22,37 @@ from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.errors_pb2 import Failure
-from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED
+from headrace.common.v1.finish_pb2 import (
+    FINISH_REASON_LENGTH,
+    FINISH_REASON_STOP,
+    FINISH_REASON_UNSPECIFIED,
+)
 from headrace.rpc.errors import ServiceError, error_from_failure
 from headrace.tokenizer.v1.detokenize_pb2 import StopHit
 from headrace.worker.v1.generation_pb2 import Started, Terminal
 
 _MOVABLE = frozenset({errors_pb2.ERROR_REASON_DRAINING, errors_pb2.ERROR_REASON_OVERLOADED})
 """A worker's refusals that another worker need not share."""
+
+
+_KNOWN_REASONS = frozenset({FINISH_REASON_STOP, FINISH_REASON_LENGTH})
+
+
+def _lost() -> ServiceError:
+    return ServiceError(
+        errors_pb2.ERROR_REASON_WORKER_LOST, "The server that was generating this answer was lost."
+    )
+
+
+def _terminal_error(terminal: Terminal) -> ServiceError:
+    """What a terminal says that is no known end."""
+    if terminal.HasField("failure"):
+        return error_from_failure(terminal.failure)
+    return ServiceError(
+        errors_pb2.ERROR_REASON_ENGINE_FAILURE,
+        f"The worker ended the answer for a reason that is not known here: "
+        f"{terminal.finish_reason}.",
+    )
 
 
 class Placement(Protocol):
@@ -76,12 +100,12 @@ class _Output:
 
     def on_text_failure(self, failure: Failure) -> None:
         if self._request.is_current(self):
-            self._request.fail(error_from_failure(failure))
+            self._request.on_text_failure(error_from_failure(failure))
 
     def on_tokenizer_lost(self, why: str) -> None:
         # One request may have had several outputs there; the first one's loss moved them all.
         if self._request.is_current(self):
-            self._request.on_worker_lost(why)
+            self._request.on_tokenizer_lost(why)
 
 
 class RunningGeneration:
@@ -107,7 +131,7 @@ class RunningGeneration:
         self._worker: WorkerLink | None = None
         self._tokenizer: TokenizerLink | None = None
         self._avoided: frozenset[WorkerLink] = frozenset()
-        self._was_retried = False
+        self._was_retried = self._is_over = False
         self._has_started = False
         self._deadline: asyncio.TimerHandle | None = None
         if options.deadline is not None:
@@ -138,13 +162,13 @@ class RunningGeneration:
         self._worker, self._tokenizer = worker, tokenizer
         self._has_started = False
         first = self._placement.next_handles(self._options.n)
-        request = generation_request(self._prompt, self._options, asyncio.get_running_loop())
-        worker.submit(first, request, self)
         for index in range(self._options.n):
             write = self._consumer.text_writer(index)
             output = _Output(self, index, first + index, write)
             self._open[output.handle] = output
             tokenizer.open(detokenize_open(output.handle, self._prompt, self._options), output)
+        request = generation_request(self._prompt, self._options, asyncio.get_running_loop())
+        worker.submit(first, request, self)
 
     def on_worker_started(self, started: Started) -> None:
         """Tell the consumer, once an attempt."""
@@ -166,13 +190,13 @@ class RunningGeneration:
         output = self._open.get(terminal.handle)
         if output is None:
             return
-        if terminal.finish_reason and self._tokenizer is not None:
+        if terminal.finish_reason in _KNOWN_REASONS and self._tokenizer is not None:
             output.worker_reason = terminal.finish_reason
             self._tokenizer.finish(output.handle, terminal.finish_reason)
             return
-        error = error_from_failure(terminal.failure)
-        if error.reason in _MOVABLE and self._can_retry():
-            self._retry(error)
+        error = _terminal_error(terminal)
+        if error.reason in _MOVABLE:
+            self._retry_or_fail(error)
         else:
             self.fail(error)
 
@@ -184,7 +208,9 @@ class RunningGeneration:
         """A stop string ended an output: the worker need not go on."""
         if self._worker is not None and self._tokenizer is not None:
             self._worker.abort([output.handle])
-            self._tokenizer.abandon(output.handle)
+            if not output.worker_reason:
+                # Otherwise it is being closed already, and the tokenizer answers that.
+                self._tokenizer.abandon(output.handle)
         self._finish(output, self._options.stop_strings[stop_index])
 
     def output_closed(self, output: _Output) -> None:
@@ -198,28 +224,39 @@ class RunningGeneration:
         reason = finish_reason(stop_string_hit=stop_string is not None, worker=output.worker_reason)
         result = OutputResult(reason, output.consumed_tokens, stop_string)
         self._consumer.on_finish(output.index, result)
-        if not self._open:
+        if not (self._open or self._is_over):
             self._release()
             self._consumer.on_done()
 
     def on_worker_lost(self, why: str) -> None:
-        """The worker or the tokenizer is gone: go elsewhere, or fail."""
+        """The worker is gone: go elsewhere, or fail."""
         del why  # the link has logged it; it is of no use to a client
-        error = ServiceError(
-            errors_pb2.ERROR_REASON_WORKER_LOST,
-            "The server that was generating this answer was lost.",
-        )
+        self._retry_or_fail(_lost())
+
+    def on_tokenizer_lost(self, why: str) -> None:
+        """The tokenizer is gone: go elsewhere, or fail. The worker may serve the next attempt."""
+        del why  # as above
+        self._retry_or_fail(_lost(), avoid_worker=False)
+
+    def on_text_failure(self, error: ServiceError) -> None:
+        """The tokenizer failed an output; one that shuts down may be replaced."""
+        if error.reason == errors_pb2.ERROR_REASON_DRAINING:
+            self._retry_or_fail(error, avoid_worker=False)
+        else:
+            self.fail(error)
+
+    def _retry_or_fail(self, error: ServiceError, *, avoid_worker: bool = True) -> None:
         if self._can_retry():
-            self._retry(error)
+            self._retry(error, avoid_worker=avoid_worker)
         else:
             self.fail(error)
 
     def _can_retry(self) -> bool:
         return not (self._was_retried or self._consumer.has_delivered)
 
-    def _retry(self, error: ServiceError) -> None:
+    def _retry(self, error: ServiceError, *, avoid_worker: bool) -> None:
         self._was_retried = True
-        if self._worker is not None:
+        if avoid_worker and self._worker is not None:
             self._avoided |= {self._worker}
         self._close_outputs()
         try:
@@ -250,6 +287,7 @@ class RunningGeneration:
                 self._tokenizer.abandon(handle)
 
     def _release(self) -> None:
+        self._is_over = True
         _ = self.usage  # the last counts, before the outputs are forgotten
         self._close_outputs()
         self._worker = self._tokenizer = None

@@ -13,7 +13,7 @@ import structlog
 
 from headrace.rpc.errors import ServiceError, error_from_rpc
 from headrace.rpc.frame_stream import Frame, FrameStream, FrameViolationError, StreamLostError
-from headrace.rpc.limits import CHANNEL_OPTIONS, FrameTiming
+from headrace.rpc.limits import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, FrameTiming
 from headrace.rpc.outbox import RollingOutbox
 from headrace.runtime.identity import Identity
 
@@ -75,7 +75,7 @@ class Link(Generic[In, Out]):
         """Keep the peer connected until cancelled."""
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
-            why = await self._serve_once()
+            why = await self._supervised()
             if self._was_connected:
                 backoff = _FIRST_BACKOFF_SECONDS
                 _log.warning("peer_lost", kind=self.kind, address=self.address, why=why)
@@ -83,6 +83,13 @@ class Link(Generic[In, Out]):
                 _log.info("peer_unreachable", kind=self.kind, address=self.address, why=why)
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
             backoff = min(_LAST_BACKOFF_SECONDS, backoff * 2)
+
+    async def _supervised(self) -> str:
+        try:
+            return await self._serve_once()
+        except Exception as error:  # noqa: BLE001 (supervisor: a bug costs a stream, not the link)
+            _log.error("link_failed", kind=self.kind, address=self.address, exc_info=error)
+            return "an error of this process"
 
     async def close(self) -> None:
         """Close the channel; `run` has been cancelled before."""
@@ -119,7 +126,8 @@ class Link(Generic[In, Out]):
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not greeting.done() or greeting.cancelled():
             return
-        self._max_message_bytes = greeting.result().max_message_bytes
+        # What the peer takes, and gRPC at this end lets out.
+        self._max_message_bytes = min(greeting.result().max_message_bytes, MAX_MESSAGE_BYTES)
         try:
             await self._learn()
         except grpc.aio.AioRpcError as error:
@@ -141,8 +149,10 @@ class Link(Generic[In, Out]):
     ) -> None:
         self._is_connected = False
         self.connected.clear()
-        self._on_lost(why)
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-        call.cancel()
-        self._stream = None
+        try:
+            self._on_lost(why)
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            call.cancel()
+            self._stream = None

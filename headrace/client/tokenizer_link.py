@@ -1,5 +1,6 @@
 """The edge's end of tokenizer_svc: `Detokenize` on one shared stream, and the unary calls."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -7,9 +8,10 @@ import grpc
 
 from headrace.client.detokenize_outbox import FeedOutbox
 from headrace.client.link import Link
+from headrace.common.v1 import errors_pb2
 from headrace.common.v1.errors_pb2 import Failure
 from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED, FinishReason
-from headrace.rpc.errors import translated_rpc_errors
+from headrace.rpc.errors import ServiceError, translated_rpc_errors
 from headrace.rpc.frame_stream import FrameViolationError
 from headrace.rpc.limits import FrameTiming
 from headrace.runtime.identity import Identity
@@ -56,6 +58,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         super().__init__(address, identity, timing)
         self._stub = TokenizerServiceStub(self._channel)
         self._outputs: dict[int, TextOutput] = {}
+        self._renders: set[grpc.aio.UnaryUnaryCall] = set()
         self.models: dict[str, GetModelResponse] = {}
         """What it serves, by name; of the last connection while it is away."""
 
@@ -78,7 +81,14 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         return self._outputs.get(handle)
 
     def open(self, entry: DetokenizeOpen, output: TextOutput) -> None:
-        """Begin an output."""
+        """Begin an output. Raises ServiceError: request_too_large."""
+        size = entry.ByteSize()
+        if size + 1024 > self._max_message_bytes:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE,
+                f"what begins the output has {size} bytes; the tokenizer accepts "
+                f"{self._max_message_bytes}.",
+            )
         self._outputs[entry.handle] = output
         self._outbox.open(entry)
 
@@ -100,9 +110,31 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
             self._wake()
 
     async def render(self, request: RenderRequest, *, timeout_seconds: float) -> RenderResponse:
-        """Render a conversation; raises ServiceError."""
-        with translated_rpc_errors(f"tokenizer {self.address}"):
-            response: RenderResponse = await self._stub.Render(request, timeout=timeout_seconds)
+        """Render a conversation; raises ServiceError.
+
+        A tokenizer that is lost meanwhile is not waited for: no_worker_available.
+        """
+        size = request.ByteSize()
+        if size > self._max_message_bytes:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE,
+                f"the conversation has {size} bytes; the tokenizer accepts "
+                f"{self._max_message_bytes}.",
+            )
+        call = self._stub.Render(request, timeout=timeout_seconds)
+        self._renders.add(call)
+        try:
+            with translated_rpc_errors(f"tokenizer {self.address}"):
+                response: RenderResponse = await call
+        except asyncio.CancelledError:
+            if call in self._renders:
+                raise
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE,
+                f"tokenizer {self.address} was lost while it rendered.",
+            ) from None
+        finally:
+            self._renders.discard(call)
         return response
 
     def _wake(self) -> None:
@@ -126,7 +158,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
 
     def _on_frame(self, frame: DetokenizeResponse) -> None:
         handles = frame.handles
-        if handles:
+        if handles or frame.consumed_tokens or frame.released_tokens or frame.deltas:
             self._on_text(frame)
         outputs = self._outputs
         for hit in frame.stop_hits:
@@ -137,11 +169,15 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
                 output.on_stop_hit(hit)
         for handle in frame.closed_handles:
             output = outputs.pop(handle, None)
-            if output is not None:
+            if output is None:
+                self.stray_entries += 1
+            else:
                 output.on_closed()
         for failed in frame.failures:
             output = outputs.pop(failed.handle, None)
-            if output is not None:
+            if output is None:
+                self.stray_entries += 1
+            else:
                 output.on_text_failure(failed.failure)
 
     def _on_text(self, frame: DetokenizeResponse) -> None:
@@ -166,6 +202,9 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
                 output.write(delta)
 
     def _on_lost(self, why: str) -> None:
+        renders, self._renders = self._renders, set()
+        for call in renders:
+            call.cancel()
         outputs = list(self._outputs.values())
         self._outputs.clear()
         for output in outputs:

@@ -105,7 +105,7 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
                 self.stray_entries += 1
             else:
                 owner.on_worker_started(started)
-        if frame.handles:
+        if frame.handles or frame.counts or frame.token_ids:
             self._on_tokens(frame)
         for terminal in frame.terminals:
             owner = self._owners.pop(terminal.handle, None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from headrace.common.v1 import errors_pb2
@@ -19,6 +20,8 @@ from headrace.common.v1 import errors_pb2
 DOMAIN = "headrace"
 _INFO_TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
 _STATUS_KEY = "grpc-status-details-bin"
+_MAX_STATUS_BYTES = 1000
+"""Of a message in a status: it travels in trailers, of which gRPC takes 8 KiB in all."""
 
 # Enum values are plain ints; this is the type that the stubs give them.
 Reason: TypeAlias = "errors_pb2.ErrorReason.ValueType"
@@ -160,21 +163,36 @@ def status_from_error(error: ServiceError) -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=R.ErrorReason.Name(error.reason), domain=DOMAIN)
     if error.param is not None:
         info.metadata["parameter"] = error.param
-    status = status_pb2.Status(code=error.row.grpc_code.value[0], message=error.message)
+    status = status_pb2.Status(code=error.row.grpc_code.value[0], message=status_message(error))
     detail = status.details.add()
     detail.Pack(info)
     return status
 
 
+def status_message(error: ServiceError) -> str:
+    """The error's sentence, cut to what a status can carry."""
+    raw = error.message.encode()
+    if len(raw) <= _MAX_STATUS_BYTES:
+        return error.message
+    return raw[:_MAX_STATUS_BYTES].decode(errors="ignore") + "…"
+
+
 def error_from_rpc(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError:
     """Read a peer's gRPC status; one without our ErrorInfo falls back on its code."""
     for key, value in error.trailing_metadata() or ():
-        if key == _STATUS_KEY and isinstance(value, bytes):
-            found = _error_from_status(status_pb2.Status.FromString(value))
-            if found is not None:
-                return found
+        found = _error_from_trailer(value) if key == _STATUS_KEY else None
+        if found is not None:
+            return found
     detail = error.details() or error.code().name
     return ServiceError(_FALLBACK[error.code()], f"{peer}: {detail}")
+
+
+def _error_from_trailer(value: str | bytes) -> ServiceError | None:
+    """The error in a rich status; None for one that is not ours or cannot be read."""
+    try:
+        return _error_from_status(status_pb2.Status.FromString(value))
+    except DecodeError:
+        return None
 
 
 def _error_from_status(status: status_pb2.Status) -> ServiceError | None:

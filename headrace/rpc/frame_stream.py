@@ -3,7 +3,7 @@
 The owner appends to an `Outbox` (the frame under construction) and calls `wake`; one writer task
 turns it into frames, at most one a loop turn, and whatever is appended while a write is pending
 goes out as the next one. The reader hands each frame to a plain function, which must not block.
-`run` ends when the stream does, with one of three results: the peer closed it, `StreamLostError`,
+`run` ends when the stream does, with one of three results: a side closed it, `StreamLostError`,
 or `FrameViolationError` for a peer that broke the contract (protos/README.md).
 """
 
@@ -104,7 +104,7 @@ class FrameStream(Generic[In, Out]):
         self._last_sent_at = self._last_received_at = self._loop.time()
         self._write_began_at: float | None = None
         self._draining = False
-        self._is_ending = False
+        self._is_ending = self._is_finishing = False
         self.peer_draining = False
         self.peer_hello: asyncio.Future[Hello] = self._loop.create_future()
 
@@ -117,8 +117,13 @@ class FrameStream(Generic[In, Out]):
         self._draining = True
         self._wake.set()
 
+    def finish(self) -> None:
+        """Close the stream as soon as what waits has been sent."""
+        self._is_finishing = True
+        self._wake.set()
+
     async def run(self) -> None:
-        """Serve until the stream ends; returns when the peer closed it.
+        """Serve until the stream ends; returns when the peer closed it or `finish` is done.
 
         Raises StreamLostError or FrameViolationError, and what `on_frame` raised.
         """
@@ -129,11 +134,13 @@ class FrameStream(Generic[In, Out]):
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended = [task for task in tasks if task.done()]
-            await self._finish_writing(writer)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self.peer_hello.cancel()
+            try:
+                await self._finish_writing(writer)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                self.peer_hello.cancel()
         for task in ended:
             await task
 
@@ -199,6 +206,8 @@ class FrameStream(Generic[In, Out]):
             self._write_began_at = None
             if not self._outbox.is_empty:
                 self._wake.set()
+            elif self._is_finishing:
+                return
 
     async def _merge_pause(self) -> None:
         wait = self._last_sent_at + self._timing.merge_seconds - self._loop.time()

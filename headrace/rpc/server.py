@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from headrace.common.v1 import errors_pb2
-from headrace.rpc.errors import ServiceError, trailing_status
+from headrace.rpc.errors import ServiceError, status_message, trailing_status
 from headrace.rpc.frame_stream import FrameViolationError, StreamLostError
 from headrace.rpc.limits import SERVER_OPTIONS
 from headrace.runtime.errors import StartError
@@ -63,7 +63,8 @@ def _guarded(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[
 
 async def _abort(error: Exception, context: grpc.aio.ServicerContext, method: str) -> NoReturn:
     failure = _service_error(error, method)
-    await context.abort(failure.row.grpc_code, failure.message, trailing_status(failure))
+    trailer = trailing_status(failure)
+    await context.abort(failure.row.grpc_code, status_message(failure), trailer)
     raise AssertionError("abort returns never")
 
 

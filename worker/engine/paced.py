@@ -6,9 +6,11 @@ sampling option is honoured by doing nothing, and every log probability is 0.
 """
 
 import asyncio
+import bisect
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
@@ -51,6 +53,11 @@ class _Output:
     first_token_at: float | None = None
     """When prefill will be over: the first token comes at the first tick after it."""
     has_started: bool = False
+
+
+def _queue_order(entry: tuple[EventSink, _Output]) -> int:
+    """Higher priority first; equals in the order of submission."""
+    return -entry[1].request.priority
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +126,7 @@ class PacedEngine:
             sink.on_events(EngineEvents(ended=[EndedEvent(output.key, error=error)]))
         self._running.clear()
         self._waiting.clear()
+        self._num_running = 0
 
     def submit(self, request: EngineRequest, sink: EventSink) -> None:
         """Queue all outputs of a request, or refuse it as overloaded."""
@@ -140,7 +148,7 @@ class PacedEngine:
                 position=len(request.output_prefix_token_ids),
                 submitted_at=now,
             )
-            self._waiting.append((sink, output))
+            bisect.insort(self._waiting, (sink, output), key=_queue_order)
         self._wake.set()
 
     def abort(self, sink: EventSink, keys: Sequence[int]) -> None:
@@ -241,7 +249,8 @@ class PacedEngine:
             self._num_running -= 1
 
     def _unending(self, output: _Output) -> int:
-        return next((token for token in self._sentence if token not in output.end_ids), 0)
+        others = chain(self._sentence, range(self._info.vocabulary_size))
+        return next((token for token in others if token not in output.end_ids), 0)
 
     def _ended(self, output: _Output, stop_token_id: int | None, now: float) -> EndedEvent:
         first = now if output.first_token_at is None else output.first_token_at
