@@ -21,6 +21,8 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _LAST_BACKOFF_SECONDS = 5.0
+# A peer that has never answered is most likely still loading its model: whoever waits, waits for us.
+_FIRST_CONTACT_BACKOFF_SECONDS = 0.5
 
 In = TypeVar("In", bound=Frame)
 Out = TypeVar("Out", bound=Frame)
@@ -73,16 +75,16 @@ class Link(Generic[In, Out]):
 
     async def run(self) -> None:
         """Keep the peer connected until cancelled."""
-        backoff = _FIRST_BACKOFF_SECONDS
+        backoff, limit = _FIRST_BACKOFF_SECONDS, _FIRST_CONTACT_BACKOFF_SECONDS
         while True:
             why = await self._supervised()
             if self._was_connected:
-                backoff = _FIRST_BACKOFF_SECONDS
+                backoff, limit = _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS
                 _log.warning("peer_lost", kind=self.kind, address=self.address, why=why)
             else:
                 _log.info("peer_unreachable", kind=self.kind, address=self.address, why=why)
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
-            backoff = min(_LAST_BACKOFF_SECONDS, backoff * 2)
+            backoff = min(limit, backoff * 2)
 
     async def _supervised(self) -> str:
         try:
