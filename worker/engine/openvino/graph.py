@@ -66,7 +66,7 @@ def compile_graph(folder: Path, settings: OpenVinoSettings) -> ov.CompiledModel:
         compiled = core.compile_model(model, "CPU", properties)
     except RuntimeError as error:
         raise unusable(f"OpenVINO cannot run {source}: {error}") from error
-    _check_inputs(compiled)
+    check_inputs(compiled)
     return compiled
 
 
@@ -87,6 +87,19 @@ def unusable(message: str) -> ServiceError:
     return ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, message)
 
 
+def check_inputs(compiled: ov.CompiledModel) -> None:
+    """Raise ServiceError, naming them, for inputs that the runner does not feed or that lack."""
+    names = {input_name(port) for port in compiled.inputs}
+    unknown = sorted(name for name in names if name not in FED_INPUTS and not is_cache(name))
+    if unknown:
+        raise unusable(f"the model has inputs that this engine does not feed: {', '.join(unknown)}")
+    missing = sorted(FED_INPUTS - names)
+    if missing:
+        raise unusable(f"the model lacks inputs of a dense decoder: {', '.join(missing)}")
+    if not any(is_cache(name) for name in names):
+        raise unusable("the model has no attention with a KV cache")
+
+
 def _keep_sampled_positions(model: ov.Model) -> None:
     """Let only the positions in a new input reach the last matrix product, the vocabulary's."""
     node = model.get_results()[0].input_value(0).get_node()
@@ -101,15 +114,3 @@ def _keep_sampled_positions(model: ov.Model) -> None:
     node.input(0).replace_source_output(gathered.output(0))
     model.add_parameters([sampled])
     model.validate_nodes_and_infer_types()
-
-
-def _check_inputs(compiled: ov.CompiledModel) -> None:
-    names = {input_name(port) for port in compiled.inputs}
-    unknown = sorted(name for name in names if name not in FED_INPUTS and not is_cache(name))
-    if unknown:
-        raise unusable(f"the model has inputs that this engine does not feed: {', '.join(unknown)}")
-    missing = sorted(FED_INPUTS - names)
-    if missing:
-        raise unusable(f"the model lacks inputs of a dense decoder: {', '.join(missing)}")
-    if not any(is_cache(name) for name in names):
-        raise unusable("the model has no attention with a KV cache")

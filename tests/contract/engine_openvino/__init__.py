@@ -1,0 +1,1 @@
+"""The openvino engine with the real model."""

@@ -1,0 +1,25 @@
+"""One engine with the real model for all these tests, in reproducible numerics."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from headrace.models.cache import resolve_model
+from headrace.models.default import DEFAULT_MODEL
+from headrace.models.directory import ModelDirectory, open_model_directory
+from headrace.models.settings import ModelsSettings
+from tests.contract.engine_openvino.probe import KV_CACHE_BYTES, Probe, opened
+
+
+@pytest.fixture(scope="session")
+def model_directory() -> ModelDirectory:
+    """The default model, which has been put into the cache before."""
+    return open_model_directory(resolve_model(DEFAULT_MODEL.name, ModelsSettings().cache_dir))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def probe(model_directory: ModelDirectory) -> AsyncIterator[Probe]:
+    """The shared engine; tests that look at the cache salt their requests."""
+    async with opened(model_directory, kv_cache_bytes=KV_CACHE_BYTES) as shared:
+        yield shared

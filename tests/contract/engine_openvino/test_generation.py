@@ -1,0 +1,123 @@
+"""What the openvino engine generates with the real model, and that nothing around it matters."""
+
+import pytest
+
+from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
+from tests.contract.engine_openvino.probe import Probe
+from worker.engine.seam import SamplingParams
+
+pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="session")]
+
+QUESTIONS = [
+    "What is the capital of France?",
+    "Name three colours.",
+    "Write a short story about a dragon and a river.",
+    "Why is the sky blue?",
+    "How do I boil an egg?",
+    "What is a prime number?",
+    "Tell me a joke about a cat.",
+    "List the days of the week.",
+]
+DRAWN = SamplingParams(temperature=0.8, top_p=0.95, seed=7)
+
+
+async def test_a_greedy_answer_makes_sense(probe: Probe) -> None:
+    """The model knows the capital of France, and its end token ends the answer and is named."""
+    answer = await probe.generate(probe.chat("What is the capital of France?"))
+
+    end = probe.encode("<|im_end|>")[0]
+    assert "Paris" in probe.decode(answer.token_ids)
+    assert answer.ended.finish_reason == FINISH_REASON_STOP
+    assert answer.ended.stop_token_id == answer.token_ids[-1] == end
+    assert answer.ended.num_output_tokens == len(answer.token_ids)
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(temperature=0), DRAWN])
+async def test_a_batch_of_8_changes_nothing(probe: Probe, sampling: SamplingParams) -> None:
+    """Each of eight answers has the same ids alone and beside the seven others."""
+    prompts = [probe.chat(question) for question in QUESTIONS]
+    salts = [f"{sampling.seed}-{turn}" for turn in range(2)]
+    alone = [
+        (await probe.generate(prompt, sampling=sampling, cache_salt=salts[0])).token_ids
+        for prompt in prompts
+    ]
+    batch = await probe.generate_all(
+        [probe.request(prompt, sampling=sampling, cache_salt=salts[1]) for prompt in prompts]
+    )
+
+    assert [answer.token_ids for answer in batch] == alone
+
+
+async def test_a_seed_repeats_and_another_differs(probe: Probe) -> None:
+    """The same seed gives the same ids; another seed, and none twice, give others."""
+    prompt = probe.chat("Invent a name for a town.")
+    seeds = [1, 1, 2, None, None]
+    answers = [
+        await probe.generate(prompt, sampling=SamplingParams(temperature=1.5, seed=seed))
+        for seed in seeds
+    ]
+
+    first, again, other, free, free_again = (tuple(answer.token_ids) for answer in answers)
+    assert first == again
+    assert len({first, other, free, free_again}) == 4
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(temperature=0), DRAWN])
+async def test_a_continuation_gives_the_rest(probe: Probe, sampling: SamplingParams) -> None:
+    """Cut anywhere and continued elsewhere, an answer has the ids of an uninterrupted one."""
+    prompt = probe.chat("Write a short story about a dragon and a river.")
+    whole = await probe.generate(prompt, sampling=sampling, max_tokens=40, ignore_eos=True)
+    for cut in (1, 17, 39):
+        rest = await probe.generate(
+            prompt,
+            sampling=sampling,
+            max_tokens=40,
+            ignore_eos=True,
+            output_prefix_token_ids=tuple(whole.token_ids[:cut]),
+            cache_salt=f"continued at {cut}",
+        )
+
+        assert rest.token_ids == whole.token_ids[cut:]
+        assert rest.started.prompt_tokens == len(prompt)
+
+
+async def test_ignored_end_tokens_do_not_end(probe: Probe) -> None:
+    """With ignore_eos the answer passes its end token and runs to max_tokens."""
+    prompt = probe.chat("What is the capital of France?")
+    answer = await probe.generate(prompt, ignore_eos=True, max_tokens=30)
+
+    assert probe.encode("<|im_end|>")[0] in answer.token_ids[:-1]
+    assert answer.ended.finish_reason == FINISH_REASON_LENGTH
+    assert len(answer.token_ids) == 30
+
+
+async def test_min_tokens_holds_the_end_back(probe: Probe) -> None:
+    """An answer that would end after a few tokens has none of its end tokens before the 20th."""
+    prompt = probe.chat("What is the capital of France?")
+    short = await probe.generate(prompt)
+    answer = await probe.generate(prompt, min_tokens=20)
+
+    assert len(short.token_ids) < 20
+    assert not probe.engine.info.end_token_ids & set(answer.token_ids[:20])
+
+
+async def test_a_stop_token_id_ends(probe: Probe) -> None:
+    """The answer ends with the first of the request's own stop ids, which is named."""
+    prompt = probe.chat("What is the capital of France?")
+    free = await probe.generate(prompt)
+    stop = free.token_ids[3]
+    answer = await probe.generate(prompt, stop_token_ids=frozenset({stop}))
+
+    assert answer.token_ids == free.token_ids[:4]
+    assert answer.ended.stop_token_id == stop
+    assert answer.ended.finish_reason == FINISH_REASON_STOP
+
+
+async def test_info_names_what_changes_the_text(probe: Probe) -> None:
+    """The fingerprint holds engine, version and numerics; penalties are not honoured."""
+    info = probe.engine.info
+
+    assert info.system_fingerprint.startswith("openvino-20")
+    assert "-reproducible-" in info.system_fingerprint
+    assert info.block_size == 32
+    assert not {"sampling.presence_penalty", "logprobs", "guide.regex"} & info.honoured_fields
