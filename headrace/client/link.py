@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _LAST_BACKOFF_SECONDS = 5.0
-# A peer that has never answered is most likely still loading its model: whoever waits, waits for us.
+# A peer that has never answered is most likely still loading its model, and somebody waits for it.
 _FIRST_CONTACT_BACKOFF_SECONDS = 0.5
 
 In = TypeVar("In", bound=Frame)
