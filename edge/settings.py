@@ -69,7 +69,7 @@ class StreamingSettings(SettingsGroup):
 class BackendSettings(SettingsGroup):
     """The services behind."""
 
-    tokenizer_addresses: tuple[str, ...] = Field(default=("127.0.0.1:50051",), min_length=1)
+    tokenizer_addresses: tuple[str, ...] = Field(default=("127.0.0.1:50052",), min_length=1)
     """Addresses of tokenizer services, host:port."""
     worker_addresses: tuple[str, ...] = Field(default=("127.0.0.1:50061",), min_length=1)
     """Addresses of workers, host:port."""
