@@ -1,3 +1,4 @@
+import os
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -38,6 +39,12 @@ class BankSettings(SettingsGroup):
 
 
 TABLES = {"shop": ShopSettings, "bank": BankSettings}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("HEADRACE_")]:
+        monkeypatch.delenv(name)
 
 
 def load(*argv: str, config: Path | None = None) -> ShopSettings:
