@@ -31,6 +31,9 @@ examples:
   headrace serve --host 0.0.0.0 --insecure              reachable from elsewhere, without keys
 """
 
+# make passes SIGTERM on; who signals the whole process group reaches us twice, and means once.
+_SAME_SIGNAL_SECONDS = 0.5
+
 
 def main(argv: list[str]) -> int:
     """Serve until stopped; returns the exit code. Raises StartError."""
@@ -98,12 +101,18 @@ async def _supervise(
     supervisor = Supervisor(specs, progress)
     stop = asyncio.Event()
     ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    asked_at = 0.0
 
     def on_signal(number: signal.Signals) -> None:
+        nonlocal asked_at
         if stop.is_set():
-            supervisor.kill()
-            # Nothing is left to wait for: every child has been killed.
-            os._exit(128 + number)
+            if loop.time() - asked_at > _SAME_SIGNAL_SECONDS:
+                supervisor.kill()
+                # Nothing is left to wait for: every child has been killed.
+                os._exit(128 + number)
+            return
+        asked_at = loop.time()
         progress.say(f"{number.name}: ending in order; once more to end at once")
         stop.set()
 
@@ -112,7 +121,6 @@ async def _supervise(
         sys.stdout.write(plan.greeting(model, time.monotonic() - began))
         sys.stdout.flush()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)
     try:

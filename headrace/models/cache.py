@@ -10,7 +10,6 @@ from headrace.models.default import DEFAULT_MODEL
 from headrace.models.directory import ModelDirectory, open_model_directory
 from headrace.runtime.errors import StartError
 
-
 DEFAULT_CACHE_DIR = Path("~/.cache/headrace/models")
 
 
