@@ -162,11 +162,8 @@ class OpenVinoEngine:
 
     def _abandon(self, iterations: Iterations, error: ServiceError) -> None:
         """On the loop, when the thread has ended: nothing can be submitted in between."""
-        events = iterations.abandon(error)
-        if self._model is not None:
-            self._model.runner.close()
-            self._model = None
-        _deliver(events)
+        self._model = None
+        _deliver(iterations.abandon(error))
 
 
 def _deliver(events: SinkEvents) -> None:

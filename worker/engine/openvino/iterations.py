@@ -61,15 +61,18 @@ class Iterations:
         self._mailbox.put(self._stop)
 
     def run(self) -> None:
-        """Iterate until `post_stop`. Raises whatever the model raises."""
-        while not self._is_stopping:
-            self._take_commands(wait=not self._scheduler.has_work)
-            chunks = [] if self._is_stopping else self._scheduler.schedule(time.monotonic())
-            if chunks:
-                self._step(chunks)
-            elif self._scheduler.has_work and not self._is_stopping:
-                raise RuntimeError("sequences wait, none runs, and none can be let in")
-            self._end_iteration()
+        """Iterate until `post_stop`, then free the KV cache. Raises whatever the model raises."""
+        try:
+            while not self._is_stopping:
+                self._take_commands(wait=not self._scheduler.has_work)
+                chunks = [] if self._is_stopping else self._scheduler.schedule(time.monotonic())
+                if chunks:
+                    self._step(chunks)
+                elif self._scheduler.has_work and not self._is_stopping:
+                    raise RuntimeError("sequences wait, none runs, and none can be let in")
+                self._end_iteration()
+        finally:
+            self._model.runner.close()
 
     def abandon(self, error: ServiceError) -> SinkEvents:
         """After `run`: the events that fail every output, those in the mailbox included.
