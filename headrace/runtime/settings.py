@@ -1,7 +1,7 @@
 """Settings of a service: frozen groups, checked, from four sources; unknown keys stop the start.
 
 Later sources win: defaults, the TOML file's table of the service, the environment
-(`HEADRACE_<SERVICE>__GROUP__FIELD`), flags (`--group.field`). The file serves all services: each
+(`HEADRACE_<SERVICE>__GROUP__FIELD`, unset where empty), flags (`--group.field`). The file serves all services: each
 reads its own table, and the keys of every table are checked, so that a misspelt key is found by
 whichever service starts first. This module is the only reader of os.environ.
 """
@@ -132,7 +132,9 @@ def _with_sources(
 
     class Sourced(BaseSettings):
         model_config = SettingsConfigDict(
-            env_prefix=f"{_PREFIX}{service.upper()}{_DELIMITER}", env_nested_delimiter=_DELIMITER
+            env_prefix=f"{_PREFIX}{service.upper()}{_DELIMITER}",
+            env_nested_delimiter=_DELIMITER,
+            env_ignore_empty=True,
         )
 
         @classmethod

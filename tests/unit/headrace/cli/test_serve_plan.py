@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shlex
 import socket
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.cli.child import ChildSpec
+from headrace.cli.ports import claim_port
 from headrace.cli.serve import parse_arguments
 from headrace.cli.serve_plan import make_plan
 from headrace.runtime.errors import StartError
@@ -21,6 +23,15 @@ def arguments(*argv: str) -> Namespace:
 
 def flag(spec: ChildSpec, name: str) -> str:
     return spec.command[spec.command.index(name) + 1]
+
+
+def taken_after_a_free_one() -> socket.socket:
+    """A listener whose port follows one that nobody listens on."""
+    for _ in range(100):
+        free = claim_port("127.0.0.1", 0, "the test", "nothing")
+        with contextlib.suppress(OSError):
+            return socket.create_server(("127.0.0.1", free + 1))
+    raise AssertionError("no two ports in a row are free")
 
 
 def test_the_edge_is_told_where_all_others_are() -> None:
@@ -85,7 +96,7 @@ def test_tls_of_the_settings_file_is_spoken(tmp_path: Path) -> None:
 
 def test_a_taken_port_of_the_second_worker_is_named() -> None:
     """All ports are looked at before anything starts, not only the first."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with taken_after_a_free_one() as server:
         taken = server.getsockname()[1]
         message = f"port {taken} on 127.0.0.1, which the worker needs, is taken"
         with pytest.raises(StartError, match=message):

@@ -153,6 +153,13 @@ def test_a_bad_value_names_key_bound_and_value(tmp_path: Path, text: str, messag
         load(config=toml(tmp_path, f"[shop]\n{text}"))
 
 
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is there but empty leaves the setting alone."""
+    monkeypatch.setenv("HEADRACE_SHOP__SERVER__HOST", "")
+
+    assert load() == ShopSettings()
+
+
 def test_a_variable_that_is_no_json_names_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that cannot be read from the environment is one sentence."""
     monkeypatch.setenv("HEADRACE_SHOP__NAMES", "[x")
