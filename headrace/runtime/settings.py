@@ -1,9 +1,9 @@
 """Settings of a service: frozen groups, checked, from four sources; unknown keys stop the start.
 
 Later sources win: defaults, the TOML file's table of the service, the environment
-(`HEADRACE_<SERVICE>__GROUP__FIELD`, unset where empty), flags (`--group.field`). The file serves all services: each
-reads its own table, and the keys of every table are checked, so that a misspelt key is found by
-whichever service starts first. This module is the only reader of os.environ.
+(`HEADRACE_<SERVICE>__GROUP__FIELD`; empty is unset), flags (`--group.field`). The file serves all
+services: each reads its own table, and the keys of every table are checked, so that a misspelt key
+is found by whichever service starts first. This module is the only reader of os.environ.
 """
 
 import difflib
