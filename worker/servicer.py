@@ -88,7 +88,7 @@ class WorkerServicer(GenerationServiceServicer):
             session.drain()
 
     async def drained(self) -> None:
-        """Return when nothing runs; all streams then end by themselves once their last frame is out."""
+        """Return when nothing runs; every stream then ends once its last frame is out."""
         await self.table.idle()
         for session in self._sessions:
             session.finish()

@@ -28,6 +28,7 @@ from headrace.common.v1.finish_pb2 import (
     FINISH_REASON_UNSPECIFIED,
 )
 from headrace.rpc.errors import ServiceError, error_from_failure
+from headrace.rpc.frame_stream import FrameViolationError
 from headrace.tokenizer.v1.detokenize_pb2 import StopHit
 from headrace.worker.v1.generation_pb2 import Started, Terminal
 
@@ -206,12 +207,17 @@ class RunningGeneration:
 
     def output_stopped(self, output: _Output, stop_index: int) -> None:
         """A stop string ended an output: the worker need not go on."""
+        stop_strings = self._options.stop_strings
+        if stop_index >= len(stop_strings):
+            raise FrameViolationError(
+                f"the tokenizer named stop string {stop_index} of {len(stop_strings)}"
+            )
         if self._worker is not None and self._tokenizer is not None:
             self._worker.abort([output.handle])
             if not output.worker_reason:
                 # Otherwise it is being closed already, and the tokenizer answers that.
                 self._tokenizer.abandon(output.handle)
-        self._finish(output, self._options.stop_strings[stop_index])
+        self._finish(output, stop_strings[stop_index])
 
     def output_closed(self, output: _Output) -> None:
         """The worker's end, with all text out."""

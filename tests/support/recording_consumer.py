@@ -1,0 +1,60 @@
+"""A consumer that remembers everything it hears, in order."""
+
+import asyncio
+from collections.abc import Callable
+
+from headrace.client.answers import AnswerTimes, OutputResult
+from headrace.rpc.errors import ServiceError
+
+
+class RecordingConsumer:
+    """`delivers` says whether text counts as delivered to the caller at once."""
+
+    def __init__(self, *, delivers: bool = True) -> None:
+        self._delivers = delivers
+        self.has_delivered = False
+        self.heard: list[tuple[object, ...]] = []
+        self.texts: dict[int, str] = {}
+        self.results: dict[int, OutputResult] = {}
+        self.errors: list[ServiceError] = []
+        self.attempts = 0
+        self.ended = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def on_started(self, times: AnswerTimes) -> None:
+        self.attempts += 1
+        self._note("started", times.cached_prompt_tokens)
+
+    def text_writer(self, index: int) -> Callable[[str], None]:
+        self.texts[index] = ""
+
+        def write(text: str) -> None:
+            self.texts[index] += text
+            self.has_delivered = self.has_delivered or self._delivers
+            self._note("text", index, text)
+
+        return write
+
+    def on_finish(self, index: int, result: OutputResult) -> None:
+        self.results[index] = result
+        self.has_delivered = self.has_delivered or self._delivers
+        self._note("finish", index)
+
+    def on_done(self) -> None:
+        self._note("done")
+        self.ended.set()
+
+    def on_error(self, error: ServiceError) -> None:
+        self.errors.append(error)
+        self._note("error", error.label)
+        self.ended.set()
+
+    async def hears(self, *kinds: str) -> None:
+        """Return when all these kinds have been heard."""
+        while not set(kinds) <= {entry[0] for entry in self.heard}:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _note(self, *entry: object) -> None:
+        self.heard.append(entry)
+        self._changed.set()
