@@ -89,6 +89,7 @@ async def test_decoding_goes_on_while_a_prompt_is_read(probe: Probe) -> None:
     assert got >= steps - 2
 
 
+@pytest.mark.timeout(180)
 async def test_random_aborts_leave_no_block_behind(probe: Probe) -> None:
     """200 outputs aborted at random moments, then one that needs the whole pool succeeds."""
     chance = random.Random(5)
@@ -114,6 +115,7 @@ async def test_random_aborts_leave_no_block_behind(probe: Probe) -> None:
     assert sink.violations == []
 
 
+@pytest.mark.timeout(180)
 async def test_a_small_pool_preempts_and_changes_no_id(
     probe: Probe, model_directory: ModelDirectory
 ) -> None:

@@ -8,7 +8,7 @@ from worker.engine.seam import EndedEvent, EngineEvents, EventSink, StartedEvent
 SinkEvents = list[tuple[EventSink, EngineEvents]]
 
 
-class Iteration:
+class IterationEvents:
     """Events of one iteration; a sink that had none does not occur."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from worker.engine.openvino.events import Iteration, SinkEvents
+from worker.engine.openvino.events import IterationEvents, SinkEvents
 from worker.engine.openvino.model import LoadedModel
 from worker.engine.openvino.runner import Feed
 from worker.engine.openvino.scheduler import Chunk
@@ -42,7 +42,7 @@ class Iterations:
         self._deliver = deliver
         self._mailbox: SimpleQueue[Command] = SimpleQueue()
         self._sequences: dict[tuple[int, int], Sequence] = {}
-        self._iteration = Iteration()
+        self._events = IterationEvents()
         self._is_stopping = False
         self._is_abandoned = False
         self._prefilled_tokens = 0
@@ -84,13 +84,13 @@ class Iterations:
         self._take_commands(wait=False)
         now = time.monotonic()
         for sequence in self._sequences.values():
-            self._iteration.add_end(sequence, now, error=error)
+            self._events.add_end(sequence, now, error=error)
         self._sequences.clear()
         load = EngineLoad(
             preemptions=self._scheduler.preemptions, prefilled_tokens=self._prefilled_tokens
         )
         self.snapshot = Snapshot(load, num_running=0, taken_up=self._scheduler.taken_up)
-        return self._iteration.take()
+        return self._events.take()
 
     def _add(self, sequence: Sequence) -> None:
         self._sequences[id(sequence.sink), sequence.key] = sequence
@@ -142,7 +142,7 @@ class Iterations:
             self._end(sequence, now, error=error)
             return
         sequence.token_ids.append(token_id)
-        self._iteration.add_token(sequence, token_id, now)
+        self._events.add_token(sequence, token_id, now)
         if token_id in sequence.stop_token_ids:
             self._end(sequence, now, stop_token_id=token_id)
         elif sequence.num_output_tokens >= sequence.request.max_tokens:
@@ -157,7 +157,7 @@ class Iterations:
         stop_token_id: int | None = None,
     ) -> None:
         self._remove(sequence)
-        self._iteration.add_end(sequence, now, error=error, stop_token_id=stop_token_id)
+        self._events.add_end(sequence, now, error=error, stop_token_id=stop_token_id)
 
     def _remove(self, sequence: Sequence) -> None:
         del self._sequences[id(sequence.sink), sequence.key]
@@ -168,7 +168,7 @@ class Iterations:
     def _end_iteration(self) -> None:
         # The snapshot first: who sees an output's end also sees its blocks free.
         self.snapshot = self._take_snapshot()
-        events = self._iteration.take()
+        events = self._events.take()
         if events:
             self._deliver(events)
 
