@@ -1,0 +1,95 @@
+"""Stacks of services that several modules share; tests that kill something have their own."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from tests.support.stack import Stack
+from worker.engine.openvino.settings import OpenVinoSettings
+from worker.engine.paced_settings import PacedSettings
+from worker.settings import WorkerSettings
+
+Measured: TypeAlias = Callable[[str, object], None]
+_MEASURED = pytest.StashKey[list[str]]()
+_HERE = Path(__file__).parent
+TOKENS_PER_SECOND = 50.0
+POOL_TOKENS = 2048
+_F32_BYTES_PER_TOKEN = 46_080
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in here starts processes: mark it, and give it time on a busy machine."""
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker(pytest.mark.e2e)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(240))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what tests measure until the end."""
+    config.stash[_MEASURED] = []
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what was measured."""
+    if config.stash[_MEASURED]:
+        terminalreporter.section("measured")
+        for line in sorted(config.stash[_MEASURED]):
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Notes a figure under a name; all of them are shown at the end of the run."""
+
+    def note(name: str, value: object) -> None:
+        request.config.stash[_MEASURED].append(f"{request.node.name}: {name}: {value}")
+
+    return note
+
+
+@contextmanager
+def open_stack(factory: pytest.TempPathFactory, name: str) -> Iterator[Stack]:
+    """An empty stack, closed and checked at the end."""
+    stack = Stack(factory.mktemp(name))
+    try:
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture(scope="session")
+def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One tokenizer, two paced workers, one edge."""
+    engine = PacedSettings(tokens_per_second=TOKENS_PER_SECOND)
+    with open_stack(tmp_path_factory, "paced") as stack:
+        stack.start_backend([WorkerSettings(engine="paced", paced=engine)] * 2)
+        stack.add_edge()
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The default model as it is served by default: one tokenizer, one worker, one edge."""
+    with open_stack(tmp_path_factory, "real") as stack:
+        stack.start_backend([WorkerSettings(openvino=OpenVinoSettings(kv_cache_bytes=256 << 20))])
+        stack.add_edge()
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The default model in reproducible numerics, with a pool of 2,048 tokens."""
+    engine = OpenVinoSettings(
+        numerics="reproducible", kv_cache_bytes=POOL_TOKENS * _F32_BYTES_PER_TOKEN
+    )
+    with open_stack(tmp_path_factory, "exact") as stack:
+        stack.start_backend([WorkerSettings(openvino=engine)])
+        stack.add_edge()
+        yield stack
