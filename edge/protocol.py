@@ -4,6 +4,8 @@ What is no HTTP at all is answered in the envelope too, and a stream that writes
 itself hears at once when the peer is too slow or gone, so that it need not ask before each write.
 """
 
+import socket
+import struct
 from typing import Any, Protocol
 
 import structlog
@@ -14,6 +16,8 @@ from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
 _log = structlog.get_logger()
+# On, with no time: closing discards what is unsent and resets the connection.
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class TransportWatcher(Protocol):
@@ -47,6 +51,13 @@ class EdgeProtocol(web.RequestHandler):
             self.watcher.on_lost()
         super().connection_lost(exc)
 
+    def reset(self) -> None:
+        """Drop the connection with all that is unsent, in the kernel's buffer too."""
+        if self.transport is not None:
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.transport.abort()
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -70,8 +81,8 @@ class EdgeProtocol(web.RequestHandler):
 
 def _protocol_error(status: int, message: str | None) -> ServiceError:
     if status < 500:
-        # The later lines quote what was received.
-        detail = (message or "malformed request").strip().splitlines()[0].rstrip(":. ")
+        # What stands behind the first colon quotes what was received.
+        detail = (message or "malformed request").strip().split(":")[0].rstrip(". ")
         return ServiceError(
             errors_pb2.ERROR_REASON_INVALID_REQUEST,
             f"The HTTP request could not be parsed: {detail}.",

@@ -232,7 +232,7 @@ class SseWriter:
         except TimeoutError:
             if not limit.expired():
                 raise
-            self._transport.abort()
+            self._protocol.reset()
             raise ConnectionResetError("the client stopped reading") from None
 
     # Writing.

@@ -50,13 +50,14 @@ class FinishedOutput:
 def encode_text(text: str) -> bytes:
     """A JSON string; line separators beyond ASCII are escaped."""
     encoded = orjson.dumps(text)
-    return encoded if text.isascii() else _escape_separators(encoded)
+    if text.isascii() or not ("\x85" in text or "\u2028" in text or "\u2029" in text):
+        return encoded
+    return _escape_separators(encoded)
 
 
 def _escape_separators(encoded: bytes) -> bytes:
     for separator, escape in _SEPARATORS:
-        if separator in encoded:
-            encoded = encoded.replace(separator, escape)
+        encoded = encoded.replace(separator, escape)
     return encoded
 
 

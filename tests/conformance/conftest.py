@@ -1,0 +1,14 @@
+"""The event loop that the conformance tests run on."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The service's own loop."""
+    return {"uvloop": uvloop.new_event_loop}

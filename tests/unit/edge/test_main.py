@@ -1,0 +1,162 @@
+"""The life of an edge process: start, serve, drain, end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from edge.main import check_exposure, run, serve
+from edge.settings import BackendSettings, EdgeSettings, ServerSettings
+from headrace.client.answers import ChatBackend
+from headrace.runtime.errors import StartError
+from tests.support.edge_server import HELLO, edge_settings, parse_events, raw_client, running_edge
+from tests.support.fake_backend import FakeBackend
+
+Open = Callable[[BackendSettings], AbstractAsyncContextManager[ChatBackend]]
+
+
+def opener(backend: FakeBackend, log: list[str]) -> Open:
+    @asynccontextmanager
+    async def open_backend(settings: BackendSettings) -> AsyncIterator[ChatBackend]:
+        log.append("opened")
+        yield backend
+        log.append("closed")
+
+    return open_backend
+
+
+class Process:
+    """`serve` in a task, and its port."""
+
+    def __init__(self, backend: FakeBackend, settings: EdgeSettings) -> None:
+        self.log: list[str] = []
+        self.stop = asyncio.Event()
+        self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(
+            serve(settings, self.stop, opener(backend, self.log), self._port.set_result)
+        )
+
+    async def port(self) -> int:
+        return await self._port
+
+
+async def test_drain_finishes_what_runs() -> None:
+    """After a request to stop nothing new is taken, what runs ends whole, then the process ends."""
+    backend = FakeBackend(texts=None)
+    process = Process(backend, edge_settings())
+    port = await process.port()
+    async with raw_client(port) as streaming, raw_client(port) as probing:
+        probing.get("/ready")
+        assert (await probing.response()).status == 200
+        streaming.post({**HELLO, "stream": True})
+        generation = await backend.next_generation()
+        generation.start()
+        await streaming.head()
+
+        process.stop.set()
+        while True:
+            probing.get("/ready")
+            response = await probing.response()
+            if response.status == 503:
+                break
+        assert response.error["code"] == "draining"
+        assert response.headers["connection"] == "close"
+        probing.post(HELLO)
+        refused = await probing.response()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        generation.text("to the end")
+        generation.finish()
+        generation.done()
+        events = parse_events(b"".join([chunk async for chunk in streaming.chunks()]))
+        await process.task
+
+    assert (503, "draining") == (refused.status, refused.error["code"])
+    assert events[-1] == "[DONE]"
+    assert ["opened", "closed"] == process.log
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_end_of_grace(stream: bool) -> None:
+    """What still runs at the end of the grace gets an error, never a quiet end, and is aborted."""
+    backend = FakeBackend(texts=None)
+    process = Process(backend, edge_settings(server={"drain_grace_seconds": 0.05}))
+    async with raw_client(await process.port()) as client:
+        client.post({**HELLO, "stream": stream})
+        generation = await backend.next_generation()
+        if stream:
+            generation.start()
+            await client.head()
+        process.stop.set()
+        if stream:
+            body = b"".join([chunk async for chunk in client.chunks()])
+            error = parse_events(body)[-1]["error"]
+        else:
+            error = (await client.response()).error
+        await process.task
+
+    assert error["code"] == "draining"
+    assert generation.aborted.is_set()
+
+
+async def test_idle_connections_do_not_hold_up() -> None:
+    """A connection without a request does not delay the end."""
+    process = Process(FakeBackend(), edge_settings(server={"drain_grace_seconds": 60}))
+    async with raw_client(await process.port()) as idle:
+        idle.get("/health")
+        await idle.response()
+        process.stop.set()
+        async with asyncio.timeout(2):
+            await process.task
+
+        assert await idle.reader.read() == b""
+
+
+async def test_taken_port() -> None:
+    """A taken port is one clear sentence, and the backend is closed again."""
+    async with running_edge(FakeBackend()) as edge:
+        process = Process(FakeBackend(), edge_settings(server={"port": edge.port}))
+        with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1 port {edge.port}"):
+            await process.task
+
+
+async def test_unusable_tls_files() -> None:
+    """TLS files that cannot be read are one clear sentence."""
+    tls = {"tls_certificate_file": "/nowhere/cert.pem", "tls_key_file": "/nowhere/key.pem"}
+    process = Process(FakeBackend(), edge_settings(server=tls))
+    with pytest.raises(StartError, match="TLS files /nowhere/cert"):
+        await process.task
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "edge.example"])  # noqa: S104 (refused here)
+async def test_exposure(host: str) -> None:
+    """Without keys only loopback is listened on, unless that is said to be wanted."""
+    with pytest.raises(StartError, match="loopback only"):
+        await run(EdgeSettings(server=ServerSettings(host=host, port=0)), asyncio.Event())
+    check_exposure(ServerSettings(host=host, insecure=True))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback(host: str) -> None:
+    """Every loopback address is fine."""
+    check_exposure(ServerSettings(host=host))
+
+
+async def test_run_without_services() -> None:
+    """With nothing behind it the edge runs, says that it is not ready, and stops."""
+    settings = edge_settings(
+        backend={"worker_addresses": ("127.0.0.1:1",), "tokenizer_addresses": ("127.0.0.1:1",)}
+    )
+    stop = asyncio.Event()
+    stop.set()
+
+    await run(settings, stop)
+
+
+def test_incomplete_tls() -> None:
+    """A certificate without a key, or marks in the wrong order, do not pass the settings."""
+    with pytest.raises(ValueError, match="set together"):
+        edge_settings(server={"tls_key_file": "key.pem"})
+    with pytest.raises(ValueError, match="below high_water_bytes"):
+        edge_settings(streaming={"low_water_bytes": 2**20})
