@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -209,22 +211,32 @@ async def test_get_model_says_what_is_known(
     assert first.build
 
 
-def block_threads(
-    tokenizer: RunningTokenizer, release: threading.Event, count: int
-) -> list[asyncio.Task[object]]:
-    return [asyncio.ensure_future(tokenizer.pool.run(release.wait)) for _ in range(count)]
+@asynccontextmanager
+async def blocked_threads(tokenizer: RunningTokenizer, num_jobs: int) -> AsyncIterator[None]:
+    """Both threads are at work and the other jobs wait, until the block ends."""
+    release, started = threading.Event(), threading.Barrier(3)
+
+    def job(number: int) -> None:
+        if number < 2:
+            started.wait(10)
+            release.wait(10)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(num_jobs):
+            group.create_task(tokenizer.pool.run(job, number))
+        try:
+            await asyncio.to_thread(started.wait, 10)
+            yield
+        finally:
+            release.set()
 
 
 async def test_more_than_may_wait_is_refused(registry: ModelRegistry) -> None:
     """When too many texts wait the next call is overloaded; a place is free again afterwards."""
-    release = threading.Event()
     limits = LimitSettings(max_pending_encodings=3)
     async with running_tokenizer(registry, limits=limits) as tokenizer:
-        blocked = block_threads(tokenizer, release, 3)
-        await asyncio.sleep(0)
-        error = await refusal(tokenizer.stub.Encode(EncodeRequest(text="a")))
-        release.set()
-        await asyncio.gather(*blocked)
+        async with blocked_threads(tokenizer, 3):
+            error = await refusal(tokenizer.stub.Encode(EncodeRequest(text="a")))
         answer = await tokenizer.stub.Encode(EncodeRequest(text="a"))
 
     assert error.reason == errors_pb2.ERROR_REASON_OVERLOADED
@@ -233,17 +245,12 @@ async def test_more_than_may_wait_is_refused(registry: ModelRegistry) -> None:
 
 async def test_a_waiting_call_is_dropped_with_its_caller(registry: ModelRegistry) -> None:
     """A cancelled call gives its place back without being encoded."""
-    release = threading.Event()
+    ran: list[int] = []
     async with running_tokenizer(registry) as tokenizer:
-        blocked = block_threads(tokenizer, release, 2)
-        ran: list[int] = []
-        waiting = asyncio.ensure_future(tokenizer.pool.run(ran.append, 1))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        release.set()
-        await asyncio.gather(*blocked)
+        async with blocked_threads(tokenizer, 2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await tokenizer.pool.run(ran.append, 1)
         await tokenizer.pool.run(ran.append, 2)
 
     assert ran == [2]
