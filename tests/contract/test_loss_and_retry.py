@@ -1,0 +1,458 @@
+"""Loss, refusal and retry of running requests, against scripted workers and tokenizers."""
+
+import asyncio
+
+import pytest
+
+from headrace.client.answers import ChatMessage
+from headrace.common.v1 import errors_pb2
+from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH
+from headrace.rpc.errors import ServiceError
+from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeResponse
+from tests.support import scripted_tokenizer as tok
+from tests.support import scripted_worker as wrk
+from tests.support.recording_consumer import RecordingConsumer
+from tests.support.scripted_scene import Scene, scripted_scene
+from tests.support.scripted_stream import ScriptedStream
+
+WORKER_LOST = errors_pb2.ERROR_REASON_WORKER_LOST
+OVERLOADED = errors_pb2.ERROR_REASON_OVERLOADED
+DRAINING = errors_pb2.ERROR_REASON_DRAINING
+
+
+async def answered(scene: Scene, worker: ScriptedStream, handle: int, text: str) -> None:
+    """Play worker and tokenizer to the end of one output of one token."""
+    await worker.send(wrk.start(handle))
+    await worker.send(wrk.tokens(handle, 11))
+    await worker.send(wrk.end(handle))
+    tokenizer = await tokenizer_of(scene, handle)
+    frame = tok.text(handle, text, 1)
+    frame.closed_handles.append(handle)
+    await tokenizer.send(frame)
+
+
+async def tokenizer_of(scene: Scene, handle: int) -> ScriptedStream:
+    """The tokenizer's stream on which an output was closed by the worker's word."""
+    while True:
+        for stream in scene.tokenizer_streams:
+            if handle in [c.handle for c in stream.entries("closes") if c.finish_reason]:
+                return stream
+        waits = [
+            asyncio.create_task(s.changed()) for s in scene.tokenizer_streams if not s.has_ended
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+
+def nothing_open(scene: Scene) -> bool:
+    """Neither kind of link has an output."""
+    return not sum(link.num_outputs for link in scene.backend._links)
+
+
+async def test_a_worker_lost_before_delivery_is_retried_elsewhere() -> None:
+    """The request runs again on the other worker; its answer is complete and not repeated."""
+    consumer = RecordingConsumer(delivers=False)
+    async with scripted_scene(workers=2) as scene:
+        scene.generate(consumer)
+        first, submission = await scene.serving_worker()
+        await first.send(wrk.start(submission.first_handle))
+        await first.send(wrk.tokens(submission.first_handle, 11))
+        await scene.tokenizer.read_until("token_ids")
+        await scene.tokenizer.send(tok.text(submission.first_handle, "half", 1))
+        await consumer.hears("text")
+        first.close()
+        second, again = await scene.serving_worker(2)
+        await answered(scene, second, again.first_handle, "the whole")
+        await consumer.hears("done")
+
+        assert second is not first
+        assert again.first_handle > submission.first_handle
+        assert {0: "the whole"} == consumer.texts
+        assert 2 == consumer.attempts
+        assert [] == consumer.errors
+        assert 1 == consumer.results[0].completion_tokens
+        assert nothing_open(scene)
+        assert [submission.first_handle] == tok.abandoned(scene.tokenizer)
+
+
+async def test_a_worker_lost_after_delivery_is_an_error_once() -> None:
+    """When text has reached the caller the request ends with WORKER_LOST, and nothing after it."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(workers=2) as scene:
+        scene.generate(consumer)
+        first, submission = await scene.serving_worker()
+        await first.send(wrk.tokens(submission.first_handle, 11))
+        await scene.tokenizer.read_until("token_ids")
+        await scene.tokenizer.send(tok.text(submission.first_handle, "half", 1))
+        await consumer.hears("text")
+        first.close()
+        await consumer.hears("error")
+        await scene.tokenizer.send(tok.text(submission.first_handle, "late", 2))
+        await scene.tokenizer.read_until("closes")
+
+        assert [WORKER_LOST] == [error.reason for error in consumer.errors]
+        assert ("error", "worker_lost") == consumer.heard[-1]
+        assert {0: "half"} == consumer.texts
+        assert nothing_open(scene)
+
+
+async def test_a_request_aboard_two_lost_workers_is_not_tried_on_a_third() -> None:
+    """The second loss is the request's end, though a third worker is there."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(workers=3) as scene:
+        scene.generate(consumer)
+        first, _ = await scene.serving_worker()
+        first.close()
+        second, _ = await scene.serving_worker(2)
+        second.close()
+        await consumer.hears("error")
+
+        assert [WORKER_LOST] == [error.reason for error in consumer.errors]
+        assert 2 == sum(len(stream.entries("submissions")) for stream in scene.worker_streams)
+        assert nothing_open(scene)
+
+
+async def test_a_lost_worker_without_another_is_an_error() -> None:
+    """With nowhere to go the request ends with what ended its only attempt."""
+    consumer = RecordingConsumer()
+    async with scripted_scene() as scene:
+        scene.generate(consumer)
+        await wrk.submitted(scene.worker)
+        scene.worker.close()
+        await consumer.hears("error")
+
+        assert [WORKER_LOST] == [error.reason for error in consumer.errors]
+        assert nothing_open(scene)
+
+
+async def test_all_outputs_of_a_request_move_together() -> None:
+    """A request with n outputs loses its worker as one and is retried as one."""
+    consumer = RecordingConsumer(delivers=False)
+    async with scripted_scene(workers=2) as scene:
+        scene.generate(consumer, n=3)
+        first, _ = await scene.serving_worker()
+        first.close()
+        second, again = await scene.serving_worker(2)
+        for handle in range(again.first_handle, again.first_handle + 3):
+            await answered(scene, second, handle, f"text {handle - again.first_handle}")
+        await consumer.hears("done")
+
+        assert 3 == again.request.n
+        assert {0: "text 0", 1: "text 1", 2: "text 2"} == consumer.texts
+        assert 3 == sum(entry[0] == "finish" for entry in consumer.heard)
+        assert 1 == consumer.attempts
+        assert nothing_open(scene)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_lost_tokenizer_is_replaced_though_there_is_one_worker(n: int) -> None:
+    """The worker of a request whose tokenizer was lost may serve its second attempt."""
+    consumer = RecordingConsumer(delivers=False)
+    async with scripted_scene(tokenizers=2) as scene:
+        scene.generate(consumer, n=n)
+        submission = await wrk.submitted(scene.worker)
+        links = scene.backend._tokenizers
+        used = next(i for i, link in enumerate(links) if link.num_outputs)
+        scene.tokenizer_streams[used].close()
+        again = await wrk.submitted(scene.worker, 2)
+        for handle in range(again.first_handle, again.first_handle + n):
+            await answered(scene, scene.worker, handle, "text")
+        await consumer.hears("done")
+
+        assert dict.fromkeys(range(n), "text") == consumer.texts
+        assert [] == consumer.errors
+        first = submission.first_handle
+        assert list(range(first, first + n)) == wrk.aborted(scene.worker)
+        assert nothing_open(scene)
+
+
+async def test_a_tokenizer_lost_after_delivery_is_an_error_once() -> None:
+    """As with a worker: an error for the caller, an abort for the worker."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(tokenizers=1) as scene:
+        scene.generate(consumer, n=2)
+        handle = (await wrk.submitted(scene.worker)).first_handle
+        await scene.tokenizer.send(tok.text(handle, "half", 1))
+        await consumer.hears("text")
+        scene.tokenizer.close()
+        await consumer.hears("error")
+        await scene.worker.read_until("aborted_handles", 2)
+
+        assert [WORKER_LOST] == [error.reason for error in consumer.errors]
+        assert nothing_open(scene)
+
+
+async def test_a_tokenizer_that_shuts_down_is_replaced() -> None:
+    """An open that a draining tokenizer refuses goes to another tokenizer."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(tokenizers=2) as scene:
+        scene.generate(consumer)
+        handle = (await wrk.submitted(scene.worker)).first_handle
+        used = next(i for i, link in enumerate(scene.backend._tokenizers) if link.num_outputs)
+        frame = DetokenizeResponse()
+        frame.failures.add(handle=handle).failure.reason = DRAINING
+        await scene.tokenizer_streams[used].send(frame, draining=True)
+        again = await wrk.submitted(scene.worker, 2)
+        await answered(scene, scene.worker, again.first_handle, "text")
+        await consumer.hears("done")
+
+        assert {0: "text"} == consumer.texts
+
+
+async def test_a_failed_decoding_is_an_error_and_an_abort() -> None:
+    """Any other failure of the tokenizer ends the request by name, and its worker is told."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(workers=2, tokenizers=2) as scene:
+        scene.generate(consumer)
+        stream, submission = await scene.serving_worker()
+        handle = submission.first_handle
+        used = next(i for i, link in enumerate(scene.backend._tokenizers) if link.num_outputs)
+        frame = DetokenizeResponse()
+        failure = frame.failures.add(handle=handle).failure
+        failure.reason = errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER
+        failure.message = "another tokenizer"
+        await scene.tokenizer_streams[used].send(frame)
+        await consumer.hears("error")
+        await stream.read_until("aborted_handles")
+
+        assert ["another tokenizer"] == [error.message for error in consumer.errors]
+        assert nothing_open(scene)
+
+
+@pytest.mark.parametrize("reason", [OVERLOADED, DRAINING])
+async def test_a_busy_workers_refusal_moves_on(
+    reason: "errors_pb2.ErrorReason.ValueType",
+) -> None:
+    """What one worker is too busy for another one may take: the caller notices nothing."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(workers=2) as scene:
+        scene.generate(consumer, n=2)
+        first, submission = await scene.serving_worker()
+        handle = submission.first_handle
+        await first.send(wrk.refuse([handle, handle + 1], reason))
+        second, again = await scene.serving_worker(2)
+        for position in range(2):
+            await answered(scene, second, again.first_handle + position, "text")
+        await consumer.hears("done")
+
+        assert second is not first
+        assert [] == consumer.errors
+        assert nothing_open(scene)
+
+
+async def test_a_refusal_with_no_other_worker_is_the_original_error() -> None:
+    """The caller hears why the only worker refused, not that there is no other."""
+    consumer = RecordingConsumer()
+    async with scripted_scene() as scene:
+        scene.generate(consumer)
+        handle = (await wrk.submitted(scene.worker)).first_handle
+        await scene.worker.send(wrk.refuse([handle], OVERLOADED))
+        await consumer.hears("error")
+
+        assert [("overloaded", "refused by the test")] == [
+            (error.label, error.message) for error in consumer.errors
+        ]
+        assert nothing_open(scene)
+
+
+async def test_two_refusals_are_the_end() -> None:
+    """The second worker's refusal is not passed on to a third."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(workers=3) as scene:
+        scene.generate(consumer)
+        for count in (1, 2):
+            stream, submission = await scene.serving_worker(count)
+            await stream.send(wrk.refuse([submission.first_handle], OVERLOADED))
+        await consumer.hears("error")
+
+        assert [OVERLOADED] == [error.reason for error in consumer.errors]
+        assert 2 == sum(len(stream.entries("submissions")) for stream in scene.worker_streams)
+
+
+async def test_other_refusals_do_not_move() -> None:
+    """A request that is wrong is wrong everywhere."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(workers=2) as scene:
+        scene.generate(consumer)
+        stream, submission = await scene.serving_worker()
+        reason = errors_pb2.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED
+        await stream.send(wrk.refuse([submission.first_handle], reason))
+        await consumer.hears("error")
+
+        assert [reason] == [error.reason for error in consumer.errors]
+        assert 1 == sum(len(s.entries("submissions")) for s in scene.worker_streams)
+
+
+async def test_one_failed_output_of_several_ends_the_request_once() -> None:
+    """The other outputs are aborted, and the caller hears one error."""
+    consumer = RecordingConsumer()
+    async with scripted_scene() as scene:
+        scene.generate(consumer, n=3)
+        handle = (await wrk.submitted(scene.worker)).first_handle
+        reason = errors_pb2.ERROR_REASON_ENGINE_FAILURE
+        await scene.worker.send(wrk.refuse([handle + 1, handle + 2], reason))
+        aborted = await scene.worker.read_until("aborted_handles")
+
+        assert [reason] == [error.reason for error in consumer.errors]
+        assert handle in aborted
+        assert nothing_open(scene)
+
+
+async def test_a_lost_tokenizer_is_not_waited_for_while_rendering() -> None:
+    """A tokenizer whose stream ends while it renders is replaced at once, not at the deadline."""
+    async with scripted_scene(tokenizers=2) as scene:
+        for tokenizer in scene.tokenizers:
+            tokenizer.render_gate.clear()
+        rendering = asyncio.create_task(
+            scene.backend.render("tiny", [ChatMessage("user", "x")], timeout_seconds=30)
+        )
+        waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        used = next(i for i, t in enumerate(scene.tokenizers) if t.rendering.is_set())
+        scene.tokenizers[1 - used].render_gate.set()
+        scene.tokenizer_streams[used].close()
+        prompt = await asyncio.wait_for(rendering, 5)
+        for wait in waits:
+            wait.cancel()
+
+    assert [5, 6, 7] == list(prompt.token_ids)
+
+
+async def test_the_only_tokenizer_lost_while_rendering_is_an_error() -> None:
+    """Without another one the caller hears that there is none."""
+    async with scripted_scene() as scene:
+        scene.tokenizers[0].render_gate.clear()
+        rendering = asyncio.create_task(
+            scene.backend.render("tiny", [ChatMessage("user", "x")], timeout_seconds=30)
+        )
+        await scene.tokenizers[0].rendering.wait()
+        scene.tokenizer.close()
+        with pytest.raises(ServiceError) as caught:
+            await asyncio.wait_for(rendering, 5)
+
+    assert errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE == caught.value.reason
+
+
+async def test_a_cancelled_render_stays_cancelled() -> None:
+    """The caller's own cancellation ends the call and is not taken for a loss."""
+    async with scripted_scene() as scene:
+        scene.tokenizers[0].render_gate.clear()
+        rendering = asyncio.create_task(
+            scene.backend.render("tiny", [ChatMessage("user", "x")], timeout_seconds=30)
+        )
+        await scene.tokenizers[0].rendering.wait()
+        rendering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await rendering
+
+        assert set() == scene.backend._tokenizers[0]._renders
+
+
+async def test_the_deadline_ends_a_request_on_both_links() -> None:
+    """A request whose time runs out hears so once, and both peers are told."""
+    consumer = RecordingConsumer()
+    async with scripted_scene() as scene:
+        deadline = asyncio.get_running_loop().time() + 0.05
+        scene.generate(consumer, deadline=deadline)
+        submission = await wrk.submitted(scene.worker)
+        await consumer.hears("error")
+        await scene.worker.read_until("aborted_handles")
+        await scene.tokenizer.read_until("closes")
+
+        assert 0 < submission.request.remaining_ms <= 50
+        reasons = [error.reason for error in consumer.errors]
+        assert [errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED] == reasons
+        assert [submission.first_handle] == tok.abandoned(scene.tokenizer)
+        assert nothing_open(scene)
+
+
+async def test_a_stop_string_ends_the_output_at_the_worker() -> None:
+    """A stop hit finishes the output, aborts it at the worker, and drops it at the tokenizer."""
+    consumer = RecordingConsumer()
+    async with scripted_scene() as scene:
+        scene.generate(consumer, stop_strings=("a", "b"))
+        handle = (await wrk.submitted(scene.worker)).first_handle
+        frame = tok.text(handle, "some", 4, 2)
+        frame.stop_hits.add(handle=handle, stop_index=1, consumed_tokens=4)
+        await scene.tokenizer.send(frame)
+        await scene.worker.read_until("aborted_handles")
+        await scene.tokenizer.read_until("closes")
+        result = consumer.results[0]
+
+        assert ("stop", 4, "b") == (
+            result.finish_reason,
+            result.completion_tokens,
+            result.stop_string,
+        )
+        assert [handle] == wrk.aborted(scene.worker) == tok.abandoned(scene.tokenizer)
+        assert ("done",) == consumer.heard[-1]
+
+
+async def test_a_flush_that_hits_a_stop_is_a_stop_and_no_stray() -> None:
+    """The worker's length gives way to a stop string that the flush completes."""
+    consumer = RecordingConsumer()
+    async with scripted_scene() as scene:
+        scene.generate(consumer, stop_strings=("a",))
+        handle = (await wrk.submitted(scene.worker)).first_handle
+        await scene.worker.send(wrk.tokens(handle, 11, 12))
+        await scene.worker.send(wrk.end(handle, FINISH_REASON_LENGTH))
+        await scene.tokenizer.read_until("closes")
+        frame = tok.text(handle, "x", 2, 1)
+        frame.stop_hits.add(handle=handle, stop_index=0, consumed_tokens=2)
+        frame.closed_handles.append(handle)
+        await scene.tokenizer.send(frame)
+        await consumer.hears("done")
+        result = consumer.results[0]
+
+        assert ("stop", 2, "a") == (
+            result.finish_reason,
+            result.completion_tokens,
+            result.stop_string,
+        )
+        assert [] == tok.abandoned(scene.tokenizer)
+        assert nothing_open(scene)
+        assert 0 == scene.backend._tokenizers[0].stray_entries
+
+
+class _LeavingConsumer(RecordingConsumer):
+    """Aborts its request from within a call, as a caller does whose socket breaks."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self._at = at
+        self.abort = lambda: None
+
+    def _note(self, *entry: object) -> None:
+        super()._note(*entry)
+        if entry[0] == self._at:
+            self.abort()
+
+
+@pytest.mark.parametrize("at", ["started", "text", "finish"])
+async def test_a_consumer_may_abort_from_within_any_call(at: str) -> None:
+    """After its abort the consumer hears nothing more, and nothing is left open."""
+    consumer = _LeavingConsumer(at)
+    bystander = RecordingConsumer()
+    async with scripted_scene() as scene:
+        consumer.abort = scene.generate(consumer).abort
+        scene.generate(bystander)
+        handle, other = [
+            entry.first_handle for entry in await scene.worker.read_until("submissions", 2)
+        ]
+        frame = wrk.start(handle, other)
+        await scene.worker.send(frame)
+        await scene.worker.send(wrk.end(other))
+        if at == "finish":
+            await scene.worker.send(wrk.end(handle))
+        await tokenizer_of(scene, other)
+        texts = tok.text(handle, "a", 1)
+        texts.MergeFrom(tok.text(handle, "b", 2))
+        texts.MergeFrom(tok.text(other, "c", 1))
+        texts.closed_handles.extend([handle, other])
+        await scene.tokenizer.send(texts)
+        await bystander.hears("done")
+
+        assert at == consumer.heard[-1][0]
+        assert {0: "c"} == bystander.texts
+        assert nothing_open(scene)
