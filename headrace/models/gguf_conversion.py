@@ -8,6 +8,7 @@ are written by OpenVINO GenAI, in the GGUF's own quantisation.
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ def convert(source: Path, folder: Path) -> None:
 
     Raises ValueError for a GGUF of another family: its pre-tokenizer would be guessed wrongly.
     """
+    # Reading the metadata takes Python seconds, the weights take the library as long: side by side.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        weights = pool.submit(_write_weights, source, folder)
+        _write_configuration(source, folder)
+        weights.result()
+
+
+def _write_configuration(source: Path, folder: Path) -> None:
     reader = gguf.GGUFReader(source)
     metadata = {key: field.contents() for key, field in reader.fields.items()}
     for key, value in _SUPPORTED.items():
@@ -38,7 +47,6 @@ def convert(source: Path, folder: Path) -> None:
     _write(folder / "tokenizer_config.json", tokenizer_settings(metadata))
     _write(folder / "config.json", model_config(metadata))
     _write(folder / "generation_config.json", generation_config(metadata))
-    _write_weights(source, folder)
 
 
 def tokenizer_object(metadata: dict[str, Any]) -> dict[str, Any]:
