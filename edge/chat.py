@@ -67,21 +67,28 @@ class ChatHandler:
         check_against_model(chat, model)
         scope = scope_of(request)
         scope.model, scope.is_stream = model.name, chat.stream
+        if self._state.is_cut:
+            raise _draining()
         seconds = self._settings.backend.request_timeout_seconds
         deadline = asyncio.get_running_loop().time() + seconds
+        limit = scope.limit = asyncio.timeout_at(deadline)
         try:
-            async with asyncio.timeout_at(deadline) as scope.limit, self._admission.permit():
+            async with limit, self._admission.permit():
                 prompt = await self._render(chat, deadline)
                 options = generation_options(chat, request_id=scope.request_id, deadline=deadline)
                 job = _Job(request, scope, chat, model, prompt, options)
                 return await (self._stream(job) if chat.stream else self._answer(job))
         except TimeoutError:
+            if not limit.expired():
+                raise
             if self._state.is_cut:
                 raise _draining() from None
             raise ServiceError(
                 errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
                 f"The request took longer than {seconds:g} seconds.",
             ) from None
+        finally:
+            scope.limit = None
 
     async def _render(self, chat: ChatRequest, deadline: float) -> RenderedPrompt:
         remaining = deadline - asyncio.get_running_loop().time()
@@ -93,7 +100,7 @@ class ChatHandler:
 
     async def _stream(self, job: "_Job") -> web.StreamResponse:
         encoder = ChunkEncoder(job.identity(), include_usage=job.chat.include_usage)
-        writer = SseWriter(job.request, encoder, job.options.n, self._settings.streaming)
+        writer = SseWriter(job.request, encoder, job.options.n)
         job.scope.stream = writer
         generation = self._backend.generate(job.prompt, job.options, writer)
         try:

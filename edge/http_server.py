@@ -25,6 +25,7 @@ class EdgeServer:
 
     def __init__(self, settings: EdgeSettings, backend: ChatBackend) -> None:
         self._settings = settings.server
+        self._streaming = settings.streaming
         self._state = ServiceState()
         self._runner = web.AppRunner(
             build_app(backend, settings, self._state),
@@ -64,6 +65,7 @@ class EdgeServer:
             raise ConnectionResetError("the server is closed")
         return EdgeProtocol(
             server,
+            self._streaming,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._settings.keepalive_timeout_seconds,
             access_log=None,

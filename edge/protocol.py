@@ -1,17 +1,21 @@
-"""aiohttp's protocol of one connection, with two additions.
+"""aiohttp's protocol of one connection, with three additions.
 
-What is no HTTP at all is answered in the envelope too, and a stream that writes to the transport
-itself hears at once when the peer is too slow or gone, so that it need not ask before each write.
+What is no HTTP at all is answered in the envelope too. A peer that leaves more than the high-water
+mark unread, and does not read down to the low-water mark in time, is dropped, whatever it was sent.
+A stream that writes to the transport itself hears at once when the peer is too slow or gone, so
+that it need not ask before each write.
 """
 
+import asyncio
 import socket
 import struct
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 from aiohttp import web
 
 from edge.replies import error_reply
+from edge.settings import StreamingSettings
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
@@ -33,30 +37,56 @@ class TransportWatcher(Protocol):
 class EdgeProtocol(web.RequestHandler):
     """One connection. `watcher` is set while a stream writes to the transport itself."""
 
-    __slots__ = ("watcher",)
+    __slots__ = ("_connection", "_settings", "_stall_timer", "watcher")
 
-    def __init__(self, manager: web.Server, **kwargs: Any) -> None:
+    def __init__(self, manager: web.Server, settings: StreamingSettings, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
+        self._settings = settings
+        self._stall_timer: asyncio.TimerHandle | None = None
+        # aiohttp's own reference is gone once it has closed, with bytes perhaps still unsent.
+        self._connection: asyncio.Transport | None = None
         self.watcher: TransportWatcher | None = None
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the transport, once."""
+        self._connection = cast(asyncio.Transport, transport)
+        self._connection.set_write_buffer_limits(
+            high=self._settings.high_water_bytes, low=self._settings.low_water_bytes
+        )
+        super().connection_made(transport)
+
     def pause_writing(self) -> None:
-        """Called by the transport, perhaps from within a write."""
+        """The buffer is above its high-water mark; perhaps from within a write."""
         super().pause_writing()
+        loop = asyncio.get_running_loop()
+        self._stall_timer = loop.call_later(self._settings.stall_timeout_seconds, self.reset)
         if self.watcher is not None:
             self.watcher.on_paused()
 
+    def resume_writing(self) -> None:
+        """The buffer is below its low-water mark."""
+        self._end_stall()
+        super().resume_writing()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Called by the transport, once."""
+        self._end_stall()
+        self._connection = None
         if self.watcher is not None:
             self.watcher.on_lost()
         super().connection_lost(exc)
 
+    def _end_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
     def reset(self) -> None:
         """Drop the connection with all that is unsent, in the kernel's buffer too."""
-        if self.transport is not None:
-            sock = self.transport.get_extra_info("socket")
+        if self._connection is not None:
+            sock = self._connection.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            self.transport.abort()
+            self._connection.abort()
 
     def handle_error(
         self,
@@ -70,7 +100,9 @@ class EdgeProtocol(web.RequestHandler):
             raise exc
         if request.writer.output_size > 0:
             raise ConnectionResetError("the response has begun already") from exc
-        response = error_reply(request, _protocol_error(status, message))
+        error = _protocol_error(status, message)
+        _log.info("request_malformed", status=status, reason=error.label)
+        response = error_reply(request, error)
         response.force_close()
         return response
 

@@ -40,5 +40,5 @@ class ServiceState:
         self.is_cut = True
         now = asyncio.get_running_loop().time()
         for scope in self._active:
-            if scope.limit is not None and not scope.limit.expired():
+            if scope.limit is not None:
                 scope.limit.reschedule(now)

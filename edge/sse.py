@@ -8,22 +8,21 @@ one `transport.write` in the caller's own turn: no await, no task, no queue. Wha
 - HTTP/1.1 bodies are chunked, HTTP/1.0 bodies end with the connection;
 - the protocol says when the transport is paused or lost, so that nothing is asked before a write;
 - a lost transport takes nothing: what comes is dropped, the request is being aborted;
-- while the transport is paused, its peer being too slow, deltas gather and go out merged.
+- while the transport is paused, its peer being too slow, deltas gather and go out merged; a peer
+  that stays too slow is dropped by the protocol, which ends the handler.
 
 Before the headers are out deltas gather likewise, and a new attempt of the backend forgets them.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from aiohttp import HttpVersion11, web
 
 from edge.openai.answer import DONE_EVENT, ChunkEncoder, Usage, encode_text
 from edge.openai.errors import error_frame
 from edge.protocol import EdgeProtocol
-from edge.settings import StreamingSettings
 from headrace.client.answers import AnswerTimes, OutputResult
 from headrace.rpc.errors import ServiceError
 
@@ -55,9 +54,7 @@ class SseWriter:
     `has_delivered` turns true with the first text or finish chunk that goes to the transport.
     """
 
-    def __init__(
-        self, request: web.Request, encoder: ChunkEncoder, outputs: int, settings: StreamingSettings
-    ) -> None:
+    def __init__(self, request: web.Request, encoder: ChunkEncoder, outputs: int) -> None:
         """Raises ConnectionResetError when the client is gone already."""
         if request.transport is None:
             raise ConnectionResetError("the client left")
@@ -69,7 +66,6 @@ class SseWriter:
         self._protocol = request.protocol
         self._is_chunked = request.version >= HttpVersion11
         self._encoder = encoder
-        self._settings = settings
         self._outputs = [_Output() for _ in range(outputs)]
         self._times = AnswerTimes()
         self._response: web.StreamResponse | None = None
@@ -164,8 +160,7 @@ class SseWriter:
     async def serve(self, headers: Mapping[str, str]) -> web.StreamResponse:
         """Write the whole response; returns when its last byte is handed to the transport.
 
-        Raises ServiceError for a failure before the headers are out, ConnectionResetError when
-        the client has stalled and was dropped.
+        Raises ServiceError for a failure before the headers are out.
         """
         while not (self._is_started or self._end):
             await self._woken()
@@ -173,7 +168,7 @@ class SseWriter:
             raise self._error
         response = web.StreamResponse(headers={**_HEADERS, **headers})
         with self._watching():
-            await self._unless_stalled(self._open(response))
+            await self._open(response)
             return await self._pump(response)
 
     async def end_with_error(self, error: ServiceError) -> web.StreamResponse:
@@ -198,9 +193,6 @@ class SseWriter:
             response.force_close()
         await response.prepare(self._request)
         self._response = response
-        self._transport.set_write_buffer_limits(
-            high=self._settings.high_water_bytes, low=self._settings.low_water_bytes
-        )
         roles = (self._encoder.role(index) for index in range(len(self._outputs)))
         await response.write(b"".join(roles))
         await self._request.writer.drain()
@@ -210,30 +202,18 @@ class SseWriter:
         """Sleep until the end; in between only wake for a peer that is too slow."""
         while not self._is_ended:
             if not self._is_direct:
-                await self._unless_stalled(self._request.writer.drain())
+                await self._request.writer.drain()
                 self._release()
             else:
                 await self._woken()
         if self._error is not None:
             response.force_close()
-        await self._unless_stalled(response.write_eof())
+        await response.write_eof()
         return response
 
     async def _woken(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-
-    async def _unless_stalled(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do what waits for the peer; drop a peer that takes too long."""
-        limit = asyncio.timeout(self._settings.stall_timeout_seconds)
-        try:
-            async with limit:
-                await work
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            self._protocol.reset()
-            raise ConnectionResetError("the client stopped reading") from None
 
     # Writing.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,6 +153,12 @@ def request_head(method: str, path: str, version: str, headers: Mapping[str, Any
     lines = [f"{method} {path} HTTP/{version}", "Host: edge", "Content-Type: application/json"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def wait_until(predicate: Callable[[], bool]) -> None:
+    """Let the loop turn until it is so; the test's own timeout bounds it."""
+    while not predicate():  # noqa: ASYNC110 (the state of a peer, which tells nobody)
+        await asyncio.sleep(0)
 
 
 def parse_events(body: bytes) -> list[Any]:

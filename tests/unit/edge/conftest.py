@@ -12,6 +12,6 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The service's own loop; for streams the standard one too."""
     factories = {"uvloop": uvloop.new_event_loop}
-    if item.path.name == "test_sse.py":
+    if item.path.name.startswith("test_sse"):
         factories["asyncio"] = asyncio.new_event_loop
     return factories
