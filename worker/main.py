@@ -1,6 +1,7 @@
 """The worker process: one engine behind one gRPC server."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -38,12 +39,21 @@ def make_engine(settings: WorkerSettings, model: ModelDirectory) -> Engine:
 async def run(
     settings: WorkerSettings, stop: asyncio.Event, models: ModelsSettings | None = None
 ) -> None:
-    """Serve until `stop` is set, then drain. Raises StartError for what prevents a start."""
+    """Serve until `stop` is set, then drain. Raises StartError: cannot start, or engine failed."""
     require_loopback("worker", settings.host, insecure=settings.insecure)
     cache_dir = (models or ModelsSettings()).cache_dir
     model = open_model_directory(resolve_model(settings.model, cache_dir))
+    await serve(settings, make_engine(settings, model), stop)
+
+
+async def serve(
+    settings: WorkerSettings,
+    engine: Engine,
+    stop: asyncio.Event,
+    on_listening: Callable[[int], None] | None = None,
+) -> None:
+    """Start `engine` and serve it as `run` does; `on_listening` is told the port."""
     identity = Identity()
-    engine = make_engine(settings, model)
     timing = FrameTiming(
         heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
     )
@@ -61,16 +71,35 @@ async def run(
             "worker_serving",
             host=settings.host,
             port=server.port,
-            model=model.name,
+            model=engine.info.model,
             engine=settings.engine,
             instance_id=identity.instance_id,
         )
-        await stop.wait()
+        if on_listening is not None:
+            on_listening(server.port)
+        failure = await _stop_or_failure(stop, engine)
+        if failure is not None:
+            # What ran has ended with the engine: its last frames go out, and nobody is kept.
+            _log.error("engine_failed", engine=settings.engine, problem=failure.message)
+            await _drain(server, servicer, _LAST_WORDS_SECONDS)
+            raise StartError(f"the worker ends: {failure.message}")
         await _drain(server, servicer, settings.drain_grace_seconds)
     finally:
         await server.stop(0)
         await engine.stop()
     _log.info("worker_stopped", port=server.port)
+
+
+async def _stop_or_failure(stop: asyncio.Event, engine: Engine) -> ServiceError | None:
+    """Wait for either; None for `stop`."""
+    stopping = asyncio.create_task(stop.wait())
+    failing = asyncio.create_task(engine.failed())
+    try:
+        await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+        return failing.result() if failing.done() else None
+    finally:
+        stopping.cancel()
+        failing.cancel()
 
 
 async def _drain(server: GrpcServer, servicer: WorkerServicer, grace_seconds: float) -> None:

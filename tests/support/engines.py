@@ -28,6 +28,7 @@ class ScriptedEngine:
         self.aborted: list[int] = []
         self.refusal: ServiceError | None = None
         self.changed = asyncio.Condition()
+        self._failure: asyncio.Future[ServiceError] = asyncio.get_running_loop().create_future()
 
     @property
     def info(self) -> ModelInfo:
@@ -40,8 +41,18 @@ class ScriptedEngine:
     async def start(self) -> None:
         return
 
+    async def failed(self) -> ServiceError:
+        return await asyncio.shield(self._failure)
+
     async def stop(self) -> None:
         return
+
+    def fail_for_good(self, error: ServiceError) -> None:
+        """End every output that was submitted, refuse what comes, and say so."""
+        self.refusal = error
+        for request, sink in self.submitted:
+            sink.on_events(EngineEvents(ended=[EndedEvent(k, error=error) for k in request.keys]))
+        self._failure.set_result(error)
 
     def submit(self, request: EngineRequest, sink: EventSink) -> None:
         if self.refusal is not None:

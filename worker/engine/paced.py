@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+import structlog
+
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
 from headrace.models.directory import ModelDirectory
@@ -37,6 +39,8 @@ _SENTENCE = (
     *(6497, 30),
 )
 _BLOCK_SIZE = 32
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -95,6 +99,8 @@ class PacedEngine:
         self._prefilled_tokens = 0
         self._wake = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
+        self._refusal: ServiceError | None = None
+        self._failure: asyncio.Future[ServiceError] | None = None
 
     @property
     def info(self) -> ModelInfo:
@@ -110,7 +116,15 @@ class PacedEngine:
 
     async def start(self) -> None:
         """Begin ticking."""
+        self._failure = asyncio.get_running_loop().create_future()
         self._ticker = asyncio.create_task(self._tick_for_ever())
+        self._ticker.add_done_callback(self._on_ticker_end)
+
+    async def failed(self) -> ServiceError:
+        """Wait for what ended the ticking before `stop`: an error in this class or in a sink."""
+        if self._failure is None:
+            raise _failure("the engine has not been started")
+        return await asyncio.shield(self._failure)
 
     async def stop(self) -> None:
         """Stop ticking and fail what runs."""
@@ -118,7 +132,21 @@ class PacedEngine:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
             self._ticker = None
-        error = ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the engine was stopped")
+        draining = ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the engine was stopped")
+        self._refusal = self._refusal or draining
+        self._end_all(draining)
+
+    def _on_ticker_end(self, ticker: asyncio.Task[None]) -> None:
+        if ticker.cancelled() or self._failure is None:
+            return
+        cause = ticker.exception()
+        _log.error("engine_failed", exc_info=cause)
+        error = _failure(f"the engine has failed: {type(cause).__name__}")
+        self._refusal = error
+        self._end_all(error)
+        self._failure.set_result(error)
+
+    def _end_all(self, error: ServiceError) -> None:
         for group in list(self._running.values()):
             ended = [EndedEvent(key, error=error) for key in group.outputs]
             group.sink.on_events(EngineEvents(ended=ended))
@@ -130,6 +158,8 @@ class PacedEngine:
 
     def submit(self, request: EngineRequest, sink: EventSink) -> None:
         """Queue all outputs of a request, or refuse it as overloaded."""
+        if self._refusal is not None:
+            raise self._refusal
         room = self._settings.max_running_outputs - self._num_running
         room += self._settings.max_queued_outputs - len(self._waiting)
         if request.n > room:
@@ -261,3 +291,7 @@ class PacedEngine:
             decode_ms=round((now - first) * 1000),
             num_output_tokens=output.position - len(output.request.output_prefix_token_ids),
         )
+
+
+def _failure(message: str) -> ServiceError:
+    return ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, message)

@@ -13,7 +13,9 @@ Rules, the same for every engine (tests/contract/engine holds them to it):
 - after `abort` an engine may stay silent for that key: nobody waits for it, and events that still
   come are dropped by the servicer. Its blocks are free after the iteration that is then running;
 - `submit` returns at once; it raises ServiceError for what it can refuse at once (OVERLOADED,
-  CONTEXT_LENGTH_EXCEEDED for a request that the whole pool cannot hold).
+  CONTEXT_LENGTH_EXCEEDED for a request that the whole pool cannot hold);
+- an engine that can never go on ends every output with an error, refuses what is submitted, and
+  only then lets `failed` return: the process ends, and its supervisor starts a new one.
 """
 
 from collections.abc import Sequence
@@ -182,6 +184,9 @@ class Engine(Protocol):
 
     def abort(self, sink: EventSink, keys: Sequence[int]) -> None:
         """End outputs as soon as possible; unknown or ended keys are ignored."""
+
+    async def failed(self) -> ServiceError:
+        """Wait until the engine has failed for good, and say why; else wait for ever."""
 
     async def stop(self) -> None:
         """End everything that runs with an error, and free all resources."""

@@ -44,6 +44,7 @@ class OpenVinoEngine:
         self._iterations: Iterations | None = None
         self._thread: threading.Thread | None = None
         self._refusal: ServiceError | None = None
+        self._failure: asyncio.Future[ServiceError] | None = None
         self._submitted_outputs = 0
         self._arrivals = itertools.count()
 
@@ -64,6 +65,7 @@ class OpenVinoEngine:
     async def start(self) -> None:
         """Load the model, off the loop, and begin. Raises ServiceError, one sentence."""
         loop = asyncio.get_running_loop()
+        self._failure = loop.create_future()
         self._model = await asyncio.to_thread(self._loader, self._directory, self._settings)
         self._info = self._model.info
 
@@ -101,6 +103,12 @@ class OpenVinoEngine:
         """End outputs after the iteration that is running; they give no more events after it."""
         if self._iterations is not None:
             self._iterations.post_abort(sink, tuple(keys))
+
+    async def failed(self) -> ServiceError:
+        """Wait for what ended the thread before `stop`. Raises ServiceError before `start`."""
+        if self._failure is None:
+            raise _failure("The engine has not been started.")
+        return await asyncio.shield(self._failure)
 
     async def stop(self) -> None:
         """End the thread after its current step, fail what is left, and free the KV cache."""
@@ -159,6 +167,8 @@ class OpenVinoEngine:
     def _fail(self, iterations: Iterations, failure: ServiceError) -> None:
         self._refusal = self._refusal or failure
         self._abandon(iterations, failure)
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(failure)
 
     def _abandon(self, iterations: Iterations, error: ServiceError) -> None:
         """On the loop, when the thread has ended: nothing can be submitted in between."""

@@ -330,6 +330,7 @@ async def test_a_failing_model_fails_everything_once(start: Start) -> None:
     assert {error.reason for error in errors if error} == {_ENGINE_FAILURE}
     with pytest.raises(ServiceError, match="RuntimeError"):
         one.engine.submit(make_request(4), one.sink)
+    assert (await one.engine.failed()).reason == _ENGINE_FAILURE
     assert one.runner.is_closed
     assert one.engine.load.total_blocks == 0
 

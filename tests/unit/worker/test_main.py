@@ -1,0 +1,93 @@
+"""The life of a worker process around its engine: drain, and an engine that fails for good."""
+
+import asyncio
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+from headrace.runtime.errors import StartError
+from headrace.worker.v1.service_pb2_grpc import GenerationServiceStub
+from tests.support.engines import ScriptedEngine
+from tests.support.models import fake_model
+from tests.support.raw_attach import RawAttach
+from worker.engine.paced import PacedEngine
+from worker.engine.paced_settings import PacedSettings
+from worker.engine.seam import Engine, EngineEvents, EngineRequest
+from worker.main import serve
+from worker.settings import WorkerSettings
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_BROKEN = ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, "The engine has failed: no memory.")
+
+
+class _Process:
+    """`serve` in a task, and a channel to it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.stop = asyncio.Event()
+        self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        settings = WorkerSettings(port=0, engine="paced")
+        self.task = asyncio.create_task(serve(settings, engine, self.stop, self._port.set_result))
+
+    async def channel(self) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(f"127.0.0.1:{await self._port}")
+
+
+async def test_a_failed_engine_ends_the_process() -> None:
+    """What runs fails, health says so, nothing new is taken, and one sentence ends the process."""
+    engine = ScriptedEngine()
+    process = _Process(engine)
+    async with await process.channel() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        before = (await watch.read()).status
+        raw = RawAttach(GenerationServiceStub(channel))
+        await raw.submit(1)
+        await raw.read_until("accepted_handles")
+        engine.fail_for_good(_BROKEN)
+        frames = await raw.read_until("terminals")
+        after = (await watch.read()).status
+        with pytest.raises(StartError) as ended:
+            await asyncio.wait_for(process.task, 10)
+
+    assert (before, after) == (_SERVING, _NOT_SERVING)
+    assert frames[-1].terminals[0].failure.reason == errors_pb2.ERROR_REASON_ENGINE_FAILURE
+    assert str(ended.value) == "the worker ends: The engine has failed: no memory."
+
+
+async def test_a_request_to_stop_is_no_failure() -> None:
+    """With an engine that works, `stop` ends the process in order."""
+    process = _Process(ScriptedEngine())
+    async with await process.channel() as channel:
+        await channel.channel_ready()
+    process.stop.set()
+
+    await asyncio.wait_for(process.task, 10)
+
+
+async def test_the_paced_engine_says_that_it_failed() -> None:
+    """What breaks its ticking ends its outputs, refuses new ones, and is told by `failed`."""
+
+    class Broken:
+        def __init__(self) -> None:
+            self.ended: list[int] = []
+
+        def on_events(self, events: EngineEvents) -> None:
+            if events.keys:
+                raise RuntimeError("a bug")
+            self.ended += [event.key for event in events.ended]
+
+    engine = PacedEngine(fake_model(), PacedSettings(tokens_per_second=1000))
+    await engine.start()
+    sink = Broken()
+    engine.submit(EngineRequest("r", 0, (5, 6), 4, n=2), sink)
+    failure = await asyncio.wait_for(engine.failed(), 10)
+
+    assert failure.reason == errors_pb2.ERROR_REASON_ENGINE_FAILURE
+    assert sink.ended == [0, 1]
+    with pytest.raises(ServiceError, match="RuntimeError"):
+        engine.submit(EngineRequest("s", 2, (5, 6), 4), sink)
+    await engine.stop()
