@@ -146,7 +146,11 @@ class Connection:
         raw.setblocking(False)
         if receive_buffer is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", edge.port))
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", edge.port))
+        except OSError:
+            raw.close()
+            raise
         limit = 2**16 if receive_buffer is None else 1
         return cls(*await asyncio.open_connection(sock=raw, limit=limit))
 
