@@ -12,10 +12,13 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import grpc
+import structlog
 
 from headrace.common.v1.frames_pb2 import FrameHeader, Hello
 from headrace.rpc.limits import MAX_MESSAGE_BYTES, PROTOCOL_VERSION, FrameTiming
 from headrace.runtime.identity import Identity
+
+_log = structlog.get_logger(__name__)
 
 _LAST_WRITE_SECONDS = 1.0
 
@@ -185,6 +188,13 @@ class FrameStream(Generic[In, Out]):
                 f"{self._peer} speaks frame protocol {greeting.protocol_version}; "
                 f"this build speaks {PROTOCOL_VERSION}"
             )
+        _log.info(
+            "peer_greeted",
+            peer=self._peer,
+            build=greeting.build,
+            instance_id=greeting.instance_id,
+            features=list(greeting.features),
+        )
         if not self.peer_hello.done():
             self.peer_hello.set_result(greeting)
 

@@ -5,18 +5,22 @@ import itertools
 import time
 
 import pytest
+import structlog
 
 from headrace.client.answers import ChatMessage
 from headrace.client.backend import GrpcChatBackend
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
+from headrace.common.v1.frames_pb2 import Hello
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeResponse
-from headrace.worker.v1.attach_pb2 import AttachResponse
+from headrace.worker.v1.attach_pb2 import AttachRequest, AttachResponse
 from headrace.worker.v1.generation_pb2 import Started
 from tests.support import scripted_tokenizer as tok
 from tests.support import scripted_worker as wrk
+from tests.support.engines import ScriptedEngine
+from tests.support.raw_attach import RawAttach, running_worker
 from tests.support.recording_consumer import RecordingConsumer
 from tests.support.scripted_scene import generation_options, scripted_scene
 from tests.support.scripted_tokenizer import scripted_tokenizer
@@ -35,6 +39,27 @@ async def test_the_edge_says_hello_first_and_only_once() -> None:
             assert 16 * 1024 * 1024 == first.header.hello.max_message_bytes
             assert not second.header.HasField("hello")
             assert (1, 2) == (first.header.sequence, second.header.sequence)
+
+
+async def test_hello_is_logged_with_build_instance_and_features() -> None:
+    """Both ends log who speaks to them; features that are not known are ignored."""
+    with structlog.testing.capture_logs() as logs:
+        async with running_worker(ScriptedEngine()) as worker:
+            raw = RawAttach(worker.stub)
+            frame = AttachRequest()
+            frame.header.hello.CopyFrom(
+                Hello(protocol_version=1, build="b", instance_id="i", features=["unheard-of"])
+            )
+            await raw.send(frame, greet=False)
+            await raw.submit(1)
+            await raw.read_until("accepted_handles")
+
+    greeted = next(entry for entry in logs if entry["event"] == "peer_greeted")
+    assert ("b", "i", ["unheard-of"]) == (
+        greeted["build"],
+        greeted["instance_id"],
+        greeted["features"],
+    )
 
 
 async def test_heartbeats_of_the_edge_acknowledge() -> None:
