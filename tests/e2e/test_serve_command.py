@@ -19,6 +19,10 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 END_SECONDS = 30
+COMMAND = [
+    *(sys.executable, "-m", "headrace", "serve", "--engine", "paced"),
+    *("--port", "0", "--tokenizer-port", "0", "--worker-port", "0"),
+]
 STARTED = r"^starting (.+) on \S+ \(pid (\d+)\)$"
 
 
@@ -46,13 +50,11 @@ class Served:
 
 
 @contextmanager
-def serving(log: Path, *arguments: str, engine: str = "paced") -> Iterator[Served]:
-    command = [sys.executable, "-m", "headrace", "serve", "--engine", engine]
-    command += ["--port", "0", "--tokenizer-port", "0", "--worker-port", "0", *arguments]
+def serving(log: Path, *arguments: str) -> Iterator[Served]:
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            command,
+            [*COMMAND, *arguments],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
@@ -128,3 +130,42 @@ def test_a_taken_port_starts_nothing(tmp_path: Path) -> None:
     assert served.children == {}
     assert f"port {port} on 127.0.0.1, which the edge needs, is taken" in text
     assert len(text.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("lines", range(1, 7))
+def test_an_end_at_any_moment_of_the_start_leaves_nothing(
+    lines: int, number: signal.Signals
+) -> None:
+    """Ended after the first, second, … line of progress, no process is left, however it ended."""
+    with subprocess.Popen(
+        COMMAND,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        seen = [process.stderr.readline() for _ in range(lines)]
+        was_ready = "".join(seen).count(" is ready (") == 3
+        process.send_signal(number)
+        seen += process.stderr.readlines()
+        status = process.wait(END_SECONDS)
+
+    ordered_end = 0 if was_ready else 1
+    assert status == (-number if number == signal.SIGKILL else ordered_end)
+    for _, pid in re.findall(STARTED, "".join(seen), re.MULTILINE):
+        assert has_ended(int(pid), seconds=10)
+
+
+def has_ended(pid: int, seconds: float) -> bool:
+    """Wait for the end of a process that is not our child."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ended, _, _ = select.select([pidfd], [], [], seconds)
+    os.close(pidfd)
+    return bool(ended)

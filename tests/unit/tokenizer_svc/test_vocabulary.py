@@ -113,7 +113,7 @@ def test_metaspace_with_byte_fallback_agrees_with_the_library(ids: list[int], te
 
 
 @pytest.mark.parametrize(("scheme", "strips"), [("always", True), ("never", False)])
-def test_metaspace_decoder_strips_where_it_prepends(scheme: str, strips: bool) -> None:  # noqa: FBT001 (a parametrised value)
+def test_metaspace_decoder_strips_where_it_prepends(scheme: str, strips: bool) -> None:
     """The space that encoding puts in front is taken away again."""
     decoder = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": True}
     vocabulary = vocabulary_from_document(metaspace_document(decoder))
