@@ -5,6 +5,7 @@ the shared stream, or the Generate call. Releasing writes the request's canonica
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from headrace.worker.v1.generation_pb2 import GenerationRequest
 from worker.engine.seam import EngineRequest, StartedEvent
 
 _log = structlog.get_logger("worker.request")
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(slots=True)
@@ -92,6 +95,5 @@ class RequestTable:
 
 def trace_id(traceparent: str) -> str:
     """The trace id inside a W3C traceparent; empty for none or a malformed one."""
-    parts = traceparent.split("-")
-    is_valid = len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16
-    return parts[1] if is_valid else ""
+    found = _TRACEPARENT.fullmatch(traceparent)
+    return found[1] if found and found[1].strip("0") else ""
