@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from headrace.client.answers import ChatMessage
 from headrace.client.chat import HeadraceClient
 from headrace.rpc.errors import ServiceError
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("role", choices=["serve", "ask"])
     parser.add_argument("arguments", nargs="+")
     arguments = parser.parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if arguments.role == "serve":
         asyncio.run(serve(Path(arguments.arguments[0])))
     else:
