@@ -1,5 +1,7 @@
 """Stacks of services that several modules share; tests that kill something have their own."""
 
+import http.client
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import TypeAlias
 
 import pytest
 
+from tests.support.chat_client import CHAT_PATH, chat_body
 from tests.support.stack import Stack
 from worker.engine.openvino.settings import OpenVinoSettings
 from worker.engine.paced_settings import PacedSettings
@@ -72,6 +75,20 @@ def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.start_backend([WorkerSettings(engine="paced", paced=engine)] * 2)
         stack.add_edge()
         yield stack
+
+
+@pytest.fixture(scope="session")
+def paced_text(paced: Stack) -> str:
+    """What every paced worker says, 250 tokens of it."""
+    connection = http.client.HTTPConnection("127.0.0.1", paced.edge.port, timeout=60)
+    try:
+        body = json.dumps(chat_body(max_tokens=250))
+        connection.request("POST", CHAT_PATH, body, {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    text: str = answer["choices"][0]["message"]["content"]
+    return text
 
 
 @pytest.fixture(scope="session")
