@@ -61,23 +61,11 @@ class ChatHandler:
         """Answer one request. Raises ServiceError for whatever prevents an answer."""
         if self._state.is_draining:
             raise _draining()
-        body = await read_body(request, self._settings.server)
-        chat = parse_chat_request(body)
-        model = find_model(self._backend.models, chat.model)
-        check_against_model(chat, model)
         scope = scope_of(request)
-        scope.model, scope.is_stream = model.name, chat.stream
-        if self._state.is_cut:
-            raise _draining()
-        seconds = self._settings.backend.request_timeout_seconds
-        deadline = asyncio.get_running_loop().time() + seconds
-        limit = scope.limit = asyncio.timeout_at(deadline)
+        limit = scope.limit = asyncio.timeout(None)
         try:
-            async with limit, self._admission.permit():
-                prompt = await self._render(chat, deadline)
-                options = generation_options(chat, request_id=scope.request_id, deadline=deadline)
-                job = _Job(request, scope, chat, model, prompt, options)
-                return await (self._stream(job) if chat.stream else self._answer(job))
+            async with limit:
+                return await self._handle_within(limit, request, scope)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -85,10 +73,31 @@ class ChatHandler:
                 raise _draining() from None
             raise ServiceError(
                 errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
-                f"The request took longer than {seconds:g} seconds.",
+                "The request took longer than "
+                f"{self._settings.backend.request_timeout_seconds:g} seconds.",
             ) from None
         finally:
             scope.limit = None
+
+    async def _handle_within(
+        self, limit: asyncio.Timeout, request: web.Request, scope: RequestScope
+    ) -> web.StreamResponse:
+        """Everything that the end of the grace may cut; the deadline counts from the body on."""
+        body = await read_body(request, self._settings.server)
+        chat = parse_chat_request(body)
+        model = find_model(self._backend.models, chat.model)
+        check_against_model(chat, model)
+        if self._state.is_cut:
+            raise _draining()
+        scope.model, scope.is_stream = model.name, chat.stream
+        seconds = self._settings.backend.request_timeout_seconds
+        deadline = asyncio.get_running_loop().time() + seconds
+        limit.reschedule(deadline)
+        async with self._admission.permit():
+            prompt = await self._render(chat, deadline)
+            options = generation_options(chat, request_id=scope.request_id, deadline=deadline)
+            job = _Job(request, scope, chat, model, prompt, options)
+            return await (self._stream(job) if chat.stream else self._answer(job))
 
     async def _render(self, chat: ChatRequest, deadline: float) -> RenderedPrompt:
         remaining = deadline - asyncio.get_running_loop().time()

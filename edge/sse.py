@@ -187,6 +187,7 @@ class SseWriter:
             yield
         finally:
             self._protocol.watcher = None
+            self._is_direct = False
 
     async def _open(self, response: web.StreamResponse) -> None:
         if not self._is_chunked:

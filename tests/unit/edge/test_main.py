@@ -10,7 +10,15 @@ from edge.main import check_exposure, run, serve
 from edge.settings import BackendSettings, EdgeSettings, ServerSettings
 from headrace.client.answers import ChatBackend
 from headrace.runtime.errors import StartError
-from tests.support.edge_server import HELLO, edge_settings, parse_events, raw_client, running_edge
+from tests.support.edge_server import (
+    CHAT,
+    HELLO,
+    edge_settings,
+    parse_events,
+    raw_client,
+    request_head,
+    running_edge,
+)
 from tests.support.fake_backend import FakeBackend
 
 Open = Callable[[BackendSettings], AbstractAsyncContextManager[ChatBackend]]
@@ -98,6 +106,20 @@ async def test_end_of_grace(stream: bool) -> None:
 
     assert error["code"] == "draining"
     assert generation.aborted.is_set()
+
+
+async def test_end_of_grace_in_half_a_body() -> None:
+    """A request whose body is still on its way at the end of the grace is refused."""
+    process = Process(FakeBackend(), edge_settings(server={"drain_grace_seconds": 0.05}))
+    async with raw_client(await process.port()) as client:
+        headers = {"Content-Length": 100, "Expect": "100-continue"}
+        client.send(request_head("POST", CHAT, "1.1", headers))
+        assert (await client.head()).status == 100
+        process.stop.set()
+        response = await client.response()
+        await process.task
+
+        assert (503, "draining") == (response.status, response.error["code"])
 
 
 async def test_idle_connections_do_not_hold_up() -> None:
