@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.streaming.load import LoadPlan, LoadResult
@@ -38,7 +38,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--points",
         default="1,32,256,1024,8x32",
-        help="what to measure: streams on one worker, or workers x streams (default: %(default)s)",
+        help="what to measure: streams on one worker, or workers x streams, each with @rate where "
+        "it differs from --rate, such as 1024@25 (default: %(default)s)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--rate", type=float, default=50.0, help="tokens a second of each stream")
@@ -49,11 +50,22 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _points(text: str) -> Iterator[tuple[str, int, int]]:
-    for point in text.split(","):
-        workers, _, streams = point.rpartition("x")
+@dataclass(frozen=True)
+class Point:
+    """What is measured: so many workers, so many streams over all of them, at so many tokens/s."""
+
+    name: str
+    workers: int
+    streams: int
+    rate: float
+
+
+def _points(text: str, rate: float) -> Iterator[Point]:
+    for name in text.split(","):
+        size, _, own_rate = name.partition("@")
+        workers, _, streams = size.rpartition("x")
         num_workers = int(workers or 1)
-        yield point, num_workers, num_workers * int(streams)
+        yield Point(name, num_workers, num_workers * int(streams), float(own_rate or rate))
 
 
 def _load(plan: LoadPlan) -> tuple[LoadResult, float]:
@@ -69,45 +81,45 @@ def _load(plan: LoadPlan) -> tuple[LoadResult, float]:
 
 
 def _measure_floor(
-    arguments: argparse.Namespace, streams: int, folder: Path
+    arguments: argparse.Namespace, point: Point, folder: Path
 ) -> tuple[float, LoadResult]:
     chunk = _CHUNK % arguments.model.encode()
     chunk_file = folder / "chunk"
     chunk_file.write_bytes(b"%x\r\n%b\r\n" % (len(chunk), chunk))
     port = free_port()
-    command = ["-m", "bench.streaming.floor", str(port), str(chunk_file), str(arguments.rate)]
+    command = ["-m", "bench.streaming.floor", str(port), str(chunk_file), str(point.rate)]
     with process(command, folder / "floor.log") as floor:
         await_listening(port, folder)
-        plan = _plan(arguments, port, streams, [floor.pid])
+        plan = _plan(arguments, point, port, [floor.pid])
         result, _ = _load(plan)
     return 1e6 * result.cpu_seconds[0] / result.tokens, result
 
 
-def _plan(arguments: argparse.Namespace, port: int, streams: int, pids: Sequence[int]) -> LoadPlan:
+def _plan(arguments: argparse.Namespace, point: Point, port: int, pids: Sequence[int]) -> LoadPlan:
     return LoadPlan(
         port=port,
         model=arguments.model,
-        streams=streams,
-        rate=arguments.rate,
+        streams=point.streams,
+        rate=point.rate,
         window_seconds=arguments.window,
         settle_seconds=arguments.settle,
         pids=tuple(pids),
     )
 
 
-def _measure(arguments: argparse.Namespace, point: str, num_workers: int, streams: int) -> Sample:
+def _measure(arguments: argparse.Namespace, point: Point) -> Sample:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        floor_us, floor = _measure_floor(arguments, streams, folder)
-        with running_stack(num_workers, arguments.model, arguments.rate, folder) as stack:
+        floor_us, floor = _measure_floor(arguments, point, folder)
+        with running_stack(point.workers, arguments.model, point.rate, folder) as stack:
             pids = (stack.edge, stack.tokenizer, *stack.workers)
-            result, load_cores = _load(_plan(arguments, stack.port, streams, pids))
+            result, load_cores = _load(_plan(arguments, point, stack.port, pids))
     edge, tokenizer, *workers = (1e6 * cpu / result.tokens for cpu in result.cpu_seconds)
     return Sample(
-        point=point,
-        streams=streams,
-        workers=num_workers,
-        rate=arguments.rate,
+        point=point.name,
+        streams=point.streams,
+        workers=point.workers,
+        rate=point.rate,
         floor_us=floor_us,
         edge_us=edge,
         tokenizer_us=tokenizer,
@@ -128,11 +140,11 @@ def main() -> None:
     samples: list[Sample] = []
     try:
         for number in range(1, arguments.rounds + 1):
-            for point, num_workers, streams in _points(arguments.points):
-                sample = _measure(arguments, point, num_workers, streams)
+            for point in _points(arguments.points, arguments.rate):
+                sample = _measure(arguments, point)
                 samples.append(sample)
                 print(
-                    f"round {number} {point}: floor {sample.floor_us:.2f} us, edge "
+                    f"round {number} {point.name}: floor {sample.floor_us:.2f} us, edge "
                     f"{sample.floors('edge'):.2f}, tokenizer {sample.floors('tokenizer'):.2f}, "
                     f"worker {sample.floors('worker'):.2f} floors, {sample.achieved:.1%}, "
                     f"p99 gap {sample.gap_p99_ms:.1f} ms (floor's {sample.floor_gap_p99_ms:.1f}), "
