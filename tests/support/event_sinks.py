@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from worker.engine.seam import EndedEvent, EngineEvents, StartedEvent
+from worker.engine.seam import EndedEvent, EngineEvents, StartedEvent, TokenLogprob
 
 
 class CollectingSink:
@@ -12,6 +12,7 @@ class CollectingSink:
     def __init__(self) -> None:
         self.started: dict[int, StartedEvent] = {}
         self.token_ids: dict[int, list[int]] = {}
+        self.logprobs: dict[int, list[TokenLogprob]] = {}
         self.ended: dict[int, EndedEvent] = {}
         self.violations: list[str] = []
         self._changed = asyncio.Event()
@@ -27,6 +28,10 @@ class CollectingSink:
             self._check(key in self.started and key not in self.ended, f"{key} out of order")
             self.token_ids.setdefault(key, []).extend(events.token_ids[begin : begin + count])
             begin += count
+            if key in events.logprobs:
+                self._check(len(events.logprobs[key]) == count, f"{key} lacks a logprob")
+                self.logprobs.setdefault(key, []).extend(events.logprobs[key])
+        self._check(set(events.logprobs) <= set(events.keys), "a logprob without a token")
         for ended in events.ended:
             self._check(ended.key not in self.ended, f"{ended.key} ended twice")
             self.ended[ended.key] = ended

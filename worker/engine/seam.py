@@ -76,7 +76,11 @@ class EngineRequest:
 
 @dataclass(frozen=True, slots=True)
 class StartedEvent:
-    """An output was taken up. Times in milliseconds, as in protos: Started."""
+    """An output was taken up. Times in milliseconds, as in protos: Started.
+
+    Each output of a request has its own `cached_prompt_tokens`: what of the prompt was not computed
+    for it, be it from the cache or from another output that it forked from.
+    """
 
     key: int
     prompt_tokens: int

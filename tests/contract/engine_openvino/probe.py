@@ -13,7 +13,7 @@ from tests.support.event_sinks import CollectingSink
 from worker.engine.openvino.engine import OpenVinoEngine
 from worker.engine.openvino.model import LoadedModel, load_model
 from worker.engine.openvino.settings import OpenVinoSettings
-from worker.engine.seam import EndedEvent, EngineRequest, SamplingParams, StartedEvent
+from worker.engine.seam import EndedEvent, EngineRequest, SamplingParams, StartedEvent, TokenLogprob
 
 KV_CACHE_BYTES = 140 << 20
 """Pool of the shared engine, about 3,000 tokens: enough for every test on a small machine."""
@@ -29,6 +29,7 @@ class Answer:
     started: StartedEvent
     ended: EndedEvent
     first_seconds: float
+    logprobs: list[TokenLogprob]
 
 
 class Probe:
@@ -61,6 +62,8 @@ class Probe:
         """A greedy request of at most 24 tokens, unless told otherwise."""
         values = {"max_tokens": 24, "sampling": GREEDY, **fields}
         key = next(self._keys)
+        for _ in range(1, values.get("n", 1)):
+            next(self._keys)
         return EngineRequest(f"request-{key}", key, tuple(prompt), **values)
 
     async def generate(self, prompt: Sequence[int], **fields: object) -> Answer:
@@ -73,7 +76,7 @@ class Probe:
         begin = time.perf_counter()
         for request in requests:
             self.engine.submit(request, sink)
-        keys = [request.first_key for request in requests]
+        keys = [key for request in requests for key in request.keys]
         await sink.all_ended(*keys)
         assert sink.violations == []
         return [
@@ -82,9 +85,14 @@ class Probe:
                 sink.started[key],
                 sink.ended[key],
                 sink.first_seconds[key] - begin,
+                sink.logprobs.get(key, []),
             )
             for key in keys
         ]
+
+    async def outputs(self, request: EngineRequest) -> list[Answer]:
+        """All outputs of one request."""
+        return await self.generate_all([request])
 
 
 class _TimedSink(CollectingSink):

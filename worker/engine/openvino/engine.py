@@ -82,21 +82,15 @@ class OpenVinoEngine:
         """Queue a request.
 
         Raises ServiceError: OVERLOADED when the queue is full, CONTEXT_LENGTH_EXCEEDED when the
-        whole pool cannot hold it, UNSUPPORTED_PARAMETER for n above 1, and what ended the engine.
+        whole pool cannot hold one of its outputs, and what ended the engine.
         """
         if self._refusal is not None:
             raise self._refusal
         if self._iterations is None or self._model is None:
             raise _failure("The engine has not been started.")
-        if request.n != 1:
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER,
-                f"n must be 1 with the openvino engine, not {request.n}.",
-                "n",
-            )
         _check_room(request, self._model.pool_tokens)
-        self._check_queue(self._iterations.snapshot.num_running)
-        self._submitted_outputs += 1
+        self._check_queue(request.n, self._iterations.snapshot.num_running)
+        self._submitted_outputs += request.n
         self._iterations.post_submit(self._sequence(request, sink))
 
     def abort(self, sink: EventSink, keys: Ids[int]) -> None:
@@ -128,32 +122,37 @@ class OpenVinoEngine:
             return 0
         return self._submitted_outputs - self._iterations.snapshot.taken_up
 
-    def _check_queue(self, num_running: int) -> None:
+    def _check_queue(self, num_outputs: int, num_running: int) -> None:
         """Outputs for which there is a place do not count: they are about to leave the queue."""
-        waiting = self._queued_outputs - max(self._settings.max_num_sequences - num_running, 0)
-        if waiting >= self._settings.max_queued_outputs:
+        places = max(self._settings.max_num_sequences - num_running, 0)
+        if self._queued_outputs + num_outputs - places > self._settings.max_queued_outputs:
             raise ServiceError(
                 errors_pb2.ERROR_REASON_OVERLOADED,
-                f"The queue is full: {waiting} outputs wait, max_queued_outputs is "
-                f"{self._settings.max_queued_outputs}.",
+                f"The queue is full: {max(self._queued_outputs - places, 0)} outputs wait, "
+                f"max_queued_outputs is {self._settings.max_queued_outputs}.",
                 retry_after_seconds=1.0,
             )
 
     def _sequence(self, request: EngineRequest, sink: EventSink) -> Sequence:
+        """The first output, which leads the others."""
         now = time.monotonic()
         seed = request.sampling.seed
-        return Sequence(
-            request=request,
-            sink=sink,
-            key=request.first_key,
-            seed=secrets.randbits(63) if seed is None else seed,
-            rank=(
-                now - request.priority * self._settings.priority_step_seconds,
-                next(self._arrivals),
-            ),
-            submitted_seconds=now,
-            end_token_ids=self.info.end_token_ids,
+        drawn_seed = secrets.randbits(63) if seed is None else seed
+        rank = now - request.priority * self._settings.priority_step_seconds
+        leader, *followers = (
+            Sequence(
+                request=request,
+                sink=sink,
+                key=key,
+                seed=drawn_seed,
+                rank=(rank, next(self._arrivals)),
+                submitted_seconds=now,
+                end_token_ids=self.info.end_token_ids,
+            )
+            for key in request.keys
         )
+        leader.lead(followers)
+        return leader
 
     def _run(self, iterations: Iterations, loop: asyncio.AbstractEventLoop) -> None:
         """The thread. Whatever ends it before `stop` becomes every output's failure."""

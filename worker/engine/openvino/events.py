@@ -3,7 +3,13 @@
 from headrace.common.v1 import finish_pb2
 from headrace.rpc.errors import ServiceError
 from worker.engine.openvino.sequence import Sequence
-from worker.engine.seam import EndedEvent, EngineEvents, EventSink, StartedEvent
+from worker.engine.seam import (
+    EndedEvent,
+    EngineEvents,
+    EventSink,
+    StartedEvent,
+    TokenLogprob,
+)
 
 SinkEvents = list[tuple[EventSink, EngineEvents]]
 
@@ -14,7 +20,13 @@ class IterationEvents:
     def __init__(self) -> None:
         self._events: dict[int, tuple[EventSink, EngineEvents]] = {}
 
-    def add_token(self, sequence: Sequence, token_id: int, now_seconds: float) -> None:
+    def add_token(
+        self,
+        sequence: Sequence,
+        token_id: int,
+        logprob: TokenLogprob | None,
+        now_seconds: float,
+    ) -> None:
         """A token was drawn; the output's first one also reports its start."""
         events = self._of(sequence)
         if sequence.first_token_seconds is None:
@@ -23,6 +35,8 @@ class IterationEvents:
         events.keys.append(sequence.key)
         events.counts.append(1)
         events.token_ids.append(token_id)
+        if logprob is not None:
+            events.logprobs[sequence.key] = [logprob]
 
     def add_end(
         self,
@@ -70,7 +84,7 @@ def _started(sequence: Sequence, now_seconds: float) -> StartedEvent:
     return StartedEvent(
         key=sequence.key,
         prompt_tokens=len(sequence.request.prompt_token_ids),
-        cached_prompt_tokens=sequence.cached_prompt_tokens,
+        cached_prompt_tokens=sequence.cached_prompt_tokens or 0,
         queue_ms=round((first_fed - sequence.submitted_seconds) * 1000),
         prefill_ms=round((now_seconds - first_fed) * 1000),
     )

@@ -14,7 +14,9 @@ from queue import Empty, SimpleQueue
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from worker.engine.openvino.candidates import FloatArray
 from worker.engine.openvino.events import IterationEvents, SinkEvents
+from worker.engine.openvino.logprobs import token_logprob
 from worker.engine.openvino.model import LoadedModel
 from worker.engine.openvino.runner import Feed
 from worker.engine.openvino.scheduler import Chunk
@@ -49,7 +51,7 @@ class Iterations:
         self.snapshot = self._take_snapshot()
 
     def post_submit(self, sequence: Sequence) -> None:
-        """Queue a sequence."""
+        """Queue a sequence and its followers."""
         self._mailbox.put(partial(self._add, sequence))
 
     def post_abort(self, sink: EventSink, keys: Ids[int]) -> None:
@@ -93,7 +95,8 @@ class Iterations:
         return self._events.take()
 
     def _add(self, sequence: Sequence) -> None:
-        self._sequences[id(sequence.sink), sequence.key] = sequence
+        for output in (sequence, *sequence.followers):
+            self._sequences[id(output.sink), output.key] = output
         if not self._is_abandoned:
             self._scheduler.add(sequence)
 
@@ -126,14 +129,36 @@ class Iterations:
         self._scheduler.commit(chunks)
         # Aborts that came during the step end here, so that their blocks are free after it.
         self._take_commands(wait=False)
-        sampled = [chunk.sequence for chunk in chunks if chunk.is_last]
-        drawn = self._model.sampler.sample(logits, [sequence.draw() for sequence in sampled])
-        now = time.monotonic()
-        for sequence, token_id in zip(sampled, drawn, strict=True):
-            if not sequence.is_ended:
-                self._advance(sequence, token_id, now)
+        self._draw(logits, [chunk.sequence for chunk in chunks if chunk.is_last])
 
-    def _advance(self, sequence: Sequence, token_id: int | None, now: float) -> None:
+    def _draw(self, logits: FloatArray, read: Ids[Sequence]) -> None:
+        """Draw a token for each output that was `read` to its end, and for those that fork now."""
+        rows, drawing = self._with_forks(read)
+        if rows != list(range(len(read))):
+            logits = logits[rows]
+        drawn = self._model.sampler.sample(logits, [sequence.draw() for sequence in drawing])
+        now = time.monotonic()
+        for row, sequence, token_id in zip(logits, drawing, drawn, strict=True):
+            self._advance(sequence, row, token_id, now)
+
+    def _with_forks(self, read: Ids[Sequence]) -> tuple[list[int], list[Sequence]]:
+        """The outputs to draw for and each one's row; aborted ones are left out."""
+        rows: list[int] = []
+        drawing: list[Sequence] = []
+        for row, sequence in enumerate(read):
+            if sequence.is_ended:
+                continue
+            forks = self._scheduler.fork(sequence) if sequence.followers else []
+            for fork in forks:
+                if fork.copied is not None:
+                    self._model.runner.copy_block(*fork.copied)
+            rows += [row] * (1 + len(forks))
+            drawing += [sequence, *(fork.sequence for fork in forks)]
+        return rows, drawing
+
+    def _advance(
+        self, sequence: Sequence, row: FloatArray, token_id: int | None, now: float
+    ) -> None:
         if token_id is None:
             error = ServiceError(
                 errors_pb2.ERROR_REASON_ENGINE_FAILURE,
@@ -141,8 +166,10 @@ class Iterations:
             )
             self._end(sequence, now, error=error)
             return
-        sequence.token_ids.append(token_id)
-        self._events.add_token(sequence, token_id, now)
+        sequence.append(token_id)
+        asked = sequence.request.logprobs
+        logprob = None if asked is None else token_logprob(row, token_id, asked)
+        self._events.add_token(sequence, token_id, logprob, now)
         if token_id in sequence.stop_token_ids:
             self._end(sequence, now, stop_token_id=token_id)
         elif sequence.num_output_tokens >= sequence.request.max_tokens:

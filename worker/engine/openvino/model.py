@@ -25,15 +25,23 @@ HONOURED_FIELDS = frozenset(
         "sampling.top_p",
         "sampling.top_k",
         "sampling.min_p",
+        "sampling.presence_penalty",
+        "sampling.frequency_penalty",
+        "sampling.repetition_penalty",
+        "sampling.logit_bias",
         "sampling.seed",
         "output_prefix_token_ids",
         "stop_token_ids",
         "ignore_eos",
         "min_tokens",
+        "logprobs",
         "cache_salt",
         "priority",
     }
 )
+
+MAX_LOGPROBS = 20
+MAX_OUTPUTS = 128
 
 _EDGE_BYTES = 1 << 20  # of the weights at either end that the fingerprint covers
 # Step sizes that OpenVINO has kernels of their own for: the first step of each takes up to 0.4 s.
@@ -136,8 +144,8 @@ def _info(
         end_token_ids=frozenset(i for i in directory.end_token_ids if i < vocabulary_size),
         tokenizer_fingerprint=directory.tokenizer_fingerprint,
         honoured_fields=HONOURED_FIELDS,
-        max_logprobs=0,
-        max_outputs=1,
+        max_logprobs=MAX_LOGPROBS,
+        max_outputs=min(MAX_OUTPUTS, settings.max_num_sequences + settings.max_queued_outputs),
         numerics=settings.numerics,
         system_fingerprint=system_fingerprint(directory, settings.numerics),
     )

@@ -47,9 +47,11 @@ class Runner:
         self._vocabulary_size = vocabulary_size
         self.tokens_fed = 0
         self.steps = 0
+        self._caches: list[ov.Tensor] = []
         for port in _cache_ports(compiled):
             shape = ov.Shape([num_blocks, *_block_shape(port)])
-            self._request.set_tensor(input_name(port), ov.Tensor(port.get_element_type(), shape))
+            self._caches.append(ov.Tensor(port.get_element_type(), shape))
+            self._request.set_tensor(input_name(port), self._caches[-1])
 
     def run(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
         """One step; gives the logits (sampled feeds, vocabulary), valid until the next step.
@@ -78,8 +80,18 @@ class Runner:
         logits: npt.NDArray[np.float32] = self._request.get_output_tensor(0).data
         return logits.reshape(len(sampled), logits.shape[-1])[:, : self._vocabulary_size]
 
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block in every layer, between two steps."""
+        for cache in self._caches:
+            begin = [0] * (len(cache.shape) - 1)
+            end = list(cache.shape)[1:]
+            ov.Tensor(cache, [source, *begin], [source + 1, *end]).copy_to(
+                ov.Tensor(cache, [target, *begin], [target + 1, *end])
+            )
+
     def close(self) -> None:
         """Free the cache and the compiled model; nothing runs afterwards."""
+        self._caches.clear()
         del self._request
 
     def _set(self, name: str, values: Iterable[int], dtype: npt.DTypeLike) -> None:

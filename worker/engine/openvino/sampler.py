@@ -1,9 +1,11 @@
 """Draws the next token of each sequence from its logits.
 
-Order: temperature, top_k, top_p, min_p, draw. A row is worked on alone, so that a draw depends on
-its logits, its parameters and (seed, output index, position), never on the batch around it. Sorting
-the vocabulary would cost more than the rest of the step: candidates are first cut by a threshold
-below which no kept token can lie, and only those are sorted.
+Order: penalties and biases, bans, temperature, top_k, top_p, min_p, draw. A row is worked on alone,
+so that a draw depends on its logits, its parameters and (seed, output index, position), never on
+the batch around it; and a row stays in the nearest cache, which makes row after row faster than
+the same operations on the whole batch. Sorting the vocabulary would cost more than the rest of the
+step: candidates are first cut by a threshold below which no kept token can lie, and only those are
+sorted.
 """
 
 import struct
@@ -11,11 +13,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
-import numpy.typing as npt
 
+from worker.engine.openvino.adjustments import Adjustments
+from worker.engine.openvino.candidates import FloatArray, IdArray, largest_ids
 from worker.engine.seam import SamplingParams
-
-FloatArray = npt.NDArray[np.float32]
 
 # Below this temperature the weights of all but the most probable tokens underflow anyway.
 _COLDEST = 1e-4
@@ -27,7 +28,7 @@ _GROUP = 256  # tokens whose weights are summed before the draw finds its place
 class Draw:
     """How one token is drawn; `position` counts the output tokens before it.
 
-    `banned_token_ids` cannot be drawn.
+    `banned_token_ids` cannot be drawn, whatever `adjustments` do.
     """
 
     sampling: SamplingParams
@@ -35,6 +36,12 @@ class Draw:
     output_index: int
     position: int
     banned_token_ids: frozenset[int] | None = None
+    adjustments: Adjustments | None = None
+
+    @property
+    def is_edited(self) -> bool:
+        """The logits are not taken as they are."""
+        return bool(self.banned_token_ids) or self.adjustments is not None
 
     @property
     def is_greedy(self) -> bool:
@@ -43,17 +50,17 @@ class Draw:
 
 
 class Sampler:
-    """Draws tokens for a vocabulary of `vocabulary_size` ids. Not thread-safe: keeps a buffer."""
+    """Draws tokens for a vocabulary of `vocabulary_size` ids. Not thread-safe: keeps buffers."""
 
     def __init__(self, vocabulary_size: int) -> None:
+        self._edited = np.empty(vocabulary_size, np.float32)
         self._weights = np.empty(vocabulary_size, np.float32)
         self._group_starts = np.arange(0, vocabulary_size, _GROUP)
 
     def sample(self, logits: FloatArray, draws: list[Draw]) -> list[int | None]:
         """One id for each row of `logits` (rows, vocabulary); None where no token can be drawn.
 
-        That is a row with NaN or infinity, or with every token banned. `logits` is written to
-        where tokens are banned.
+        That is a row with NaN or infinity, or with every token banned. `logits` stay as they are.
         """
         best = logits.argmax(axis=1)
         return [
@@ -65,14 +72,22 @@ class Sampler:
         # argmax puts NaN and infinity first, so the best one shows whether there is any.
         if not np.isfinite(row[best]):
             return None
-        if draw.banned_token_ids:
-            row[list(draw.banned_token_ids)] = -np.inf
+        if draw.is_edited:
+            row = self._edit(row, draw)
             best = int(row.argmax())
             if row[best] == -np.inf:
                 return None
         if draw.is_greedy:
             return best
         return self._draw(row, best, draw)
+
+    def _edit(self, row: FloatArray, draw: Draw) -> FloatArray:
+        np.copyto(self._edited, row)
+        if draw.adjustments is not None:
+            draw.adjustments.apply(self._edited)
+        if draw.banned_token_ids:
+            self._edited[list(draw.banned_token_ids)] = -np.inf
+        return self._edited
 
     def _draw(self, row: FloatArray, best: int, draw: Draw) -> int:
         """Draw from weights relative to the most probable token, which weighs exactly 1."""
@@ -83,7 +98,7 @@ class Sampler:
         np.exp(weights, out=weights)
         chance = uniform(draw.seed, draw.output_index, draw.position)
         if 0 < sampling.top_k < weights.size:
-            ids = _largest(weights, sampling.top_k)
+            ids = largest_ids(weights, sampling.top_k)
             total = float(weights[ids].sum())
         elif sampling.top_p < 1 or sampling.min_p > 0:
             total = float(weights.sum())
@@ -112,9 +127,7 @@ def uniform(seed: int, output_index: int, position: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
-def _candidates(
-    weights: FloatArray, sampling: SamplingParams, total: float
-) -> npt.NDArray[np.intp]:
+def _candidates(weights: FloatArray, sampling: SamplingParams, total: float) -> IdArray:
     """Ids in ascending order, all kept tokens among them, as few others as is cheap to tell.
 
     All tokens that together have top_p of the total contain the nucleus. Where the likely ones do
@@ -129,16 +142,8 @@ def _candidates(
     return np.flatnonzero(weights >= floor)
 
 
-def _largest(weights: FloatArray, count: int) -> npt.NDArray[np.intp]:
-    """Ids of the `count` largest weights in ascending order; of equal ones the lowest ids."""
-    edge = np.partition(weights, weights.size - count)[weights.size - count]
-    above = np.flatnonzero(weights > edge)
-    at = np.flatnonzero(weights == edge)[: count - above.size]
-    return np.sort(np.concatenate([above, at]))
-
-
 def _draw_among(
-    ids: npt.NDArray[np.intp],
+    ids: IdArray,
     weights: FloatArray,
     sampling: SamplingParams,
     total: float,
@@ -154,4 +159,6 @@ def _draw_among(
     if sampling.min_p > 0:
         kept = min(kept, int(np.count_nonzero(ordered >= np.float32(sampling.min_p))))
     place = int(sums[:kept].searchsorted(chance * sums[kept - 1], side="right"))
-    return int(ids[order[min(place, kept - 1)]])
+    # Rounding must not reach those at the end that weigh nothing.
+    last = int(sums[:kept].searchsorted(sums[kept - 1], side="left"))
+    return int(ids[order[min(place, last)]])

@@ -4,6 +4,9 @@ Order is by rank, which age lowers against priority: nothing starves. Whoever is
 blocks for all its tokens; a decoding sequence takes one block more at a time, and when none is left
 the sequence of highest rank is put back to the queue, its blocks released (they stay cached until
 they are taken) and its tokens kept. The first in rank is therefore never stopped by another.
+
+Several outputs of a request read their prompt once: all but the first wait with it, and fork from
+it when it has been read. They share its full blocks and copy the one that is partly filled.
 """
 
 from bisect import insort
@@ -25,6 +28,14 @@ class Chunk:
     sequence: Sequence
     num_tokens: int
     is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """An output that goes on from another's prompt; `copied` are blocks (from, to), if any."""
+
+    sequence: Sequence
+    copied: tuple[int, int] | None
 
 
 class Scheduler:
@@ -58,13 +69,22 @@ class Scheduler:
         insort(self._waiting, sequence, key=_RANK)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a sequence out, in whatever state; its blocks are free or cached at once."""
+        """Take a sequence out, in whatever state; its blocks are free or cached at once.
+
+        The first of its followers takes its place in the queue.
+        """
         if sequence.is_admitted:
             self._running.remove(sequence)
             self._vacate(sequence)
+        elif sequence.leader is not None:
+            sequence.leader.followers.remove(sequence)
         else:
             self._waiting.remove(sequence)
-            self.taken_up += sequence.first_fed_seconds is None
+        self.taken_up += sequence.first_fed_seconds is None
+        if sequence.followers:
+            heir, *others = sequence.followers
+            heir.lead(others)
+            self.add(heir)
 
     def schedule(self, now_seconds: float) -> list[Chunk]:
         """The next step; empty only when there is no work."""
@@ -92,6 +112,41 @@ class Scheduler:
             sequence.is_decoding = chunk.is_last
             for block_id, digest in sequence.unpublished(self._model, self._block_size):
                 self._pool.publish(block_id, digest)
+
+    def fork(self, sequence: Sequence) -> list[Fork]:
+        """Let its followers go on from its prompt, which the last step has read to the end.
+
+        The caller copies the blocks named before the next step, and draws these outputs' first
+        tokens from the same logits. Those without a place or a block queue by themselves: what is
+        cached of the prompt they need not read again.
+        """
+        followers, sequence.followers = sequence.followers, []
+        forks = []
+        for follower in followers:
+            follower.leader = None
+            fork = self._fork(sequence, follower)
+            if fork is None:
+                self.add(follower)
+            else:
+                forks.append(fork)
+        return forks
+
+    def _fork(self, sequence: Sequence, follower: Sequence) -> Fork | None:
+        num_full, num_copied = divmod(sequence.num_computed_tokens, self._block_size)
+        own = 1 if num_copied else 0
+        if len(self._running) >= self._max_running or own > self._pool.available_blocks:
+            return None
+        shared = sequence.block_ids[:num_full]
+        self._pool.share(shared)
+        follower.block_ids = shared + self._pool.allocate(own)
+        follower.digests = sequence.digests[:num_full]
+        follower.num_computed_tokens = sequence.num_computed_tokens
+        follower.num_published_blocks = num_full
+        follower.is_admitted = follower.is_decoding = True
+        follower.cached_prompt_tokens = len(follower.request.prompt_token_ids) - 1
+        insort(self._running, follower, key=_RANK)
+        copied = (sequence.block_ids[num_full], follower.block_ids[num_full]) if own else None
+        return Fork(follower, copied)
 
     def _decoding_chunks(self) -> list[Chunk]:
         # Making room ends the decoding of those behind: each is asked when its turn comes.
@@ -157,12 +212,14 @@ class Scheduler:
         sequence.is_admitted = True
         sequence.num_published_blocks = num_shared
         sequence.num_computed_tokens = num_shared * self._block_size
-        if sequence.first_fed_seconds is None:
-            sequence.first_fed_seconds = now_seconds
+        if sequence.cached_prompt_tokens is None:
             # Where the cache also holds output generated elsewhere, the contract's bound counts.
             most = len(sequence.request.prompt_token_ids) - 1
             sequence.cached_prompt_tokens = min(sequence.num_computed_tokens, most)
-            self.taken_up += 1
+        for output in (sequence, *sequence.followers):
+            if output.first_fed_seconds is None:
+                output.first_fed_seconds = now_seconds
+                self.taken_up += 1
         insort(self._running, sequence, key=_RANK)
 
 

@@ -2,7 +2,8 @@
 
 Invariants: the first `num_computed_tokens` tokens have their keys and values in `block_ids`, and
 that number is below the number of tokens between two steps. `rank` orders sequences: lower goes
-first, the highest is put back first.
+first, the highest is put back first. Of a request's outputs the first reads the prompt; the others
+are its `followers` until they fork from it, or queue by themselves.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from headrace.digest import child_digest, root_digest
+from worker.engine.openvino.adjustments import Adjustments, adjustments_of
 from worker.engine.openvino.sampler import Draw
 from worker.engine.seam import EngineRequest, EventSink
 
@@ -26,6 +28,9 @@ class Sequence:
     submitted_seconds: float
     end_token_ids: frozenset[int]
     token_ids: list[int] = field(init=False)
+    adjustments: Adjustments | None = field(init=False)
+    leader: "Sequence | None" = None
+    followers: "list[Sequence]" = field(default_factory=list)
     block_ids: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     num_computed_tokens: int = 0
@@ -33,13 +38,14 @@ class Sequence:
     is_admitted: bool = False
     is_decoding: bool = False
     is_ended: bool = False
-    cached_prompt_tokens: int = 0
+    cached_prompt_tokens: int | None = None
     first_fed_seconds: float | None = None
     first_token_seconds: float | None = None
 
     def __post_init__(self) -> None:
         request = self.request
         self.token_ids = [*request.prompt_token_ids, *request.output_prefix_token_ids]
+        self.adjustments = adjustments_of(request)
 
     @property
     def num_tokens(self) -> int:
@@ -62,6 +68,18 @@ class Sequence:
         if self.request.ignore_eos:
             return self.request.stop_token_ids
         return self.request.stop_token_ids | self.end_token_ids
+
+    def lead(self, followers: "list[Sequence]") -> None:
+        """Read the prompt for these as well."""
+        self.leader, self.followers = None, followers
+        for follower in followers:
+            follower.leader = self
+
+    def append(self, token_id: int) -> None:
+        """Another token of output."""
+        self.token_ids.append(token_id)
+        if self.adjustments is not None:
+            self.adjustments.add(token_id)
 
     def num_missing_blocks(self, num_tokens: int, block_size: int) -> int:
         """Blocks to add before the first `num_tokens` tokens have a place."""
@@ -92,6 +110,7 @@ class Sequence:
             output_index=self.key - request.first_key,
             position=self.num_output_tokens,
             banned_token_ids=request.stop_token_ids | self.end_token_ids if is_banned else None,
+            adjustments=self.adjustments,
         )
 
     def _extend_digests(self, model: str, block_size: int, num_blocks: int) -> None:

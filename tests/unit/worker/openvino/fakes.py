@@ -9,7 +9,12 @@ from headrace.models.directory import ModelDirectory
 from tests.support.event_sinks import CollectingSink
 from tests.support.models import fake_model
 from worker.engine.openvino.block_pool import BlockPool
-from worker.engine.openvino.model import HONOURED_FIELDS, LoadedModel
+from worker.engine.openvino.model import (
+    HONOURED_FIELDS,
+    MAX_LOGPROBS,
+    MAX_OUTPUTS,
+    LoadedModel,
+)
 from worker.engine.openvino.runner import Feed
 from worker.engine.openvino.sampler import Sampler
 from worker.engine.openvino.scheduler import Scheduler
@@ -74,6 +79,10 @@ class SuccessorRunner:
         self.failure: Exception | None = None
         self.bad_token: int | None = None
         self.is_closed = False
+        self.copied: list[tuple[int, int]] = []
+
+    def copy_block(self, source: int, target: int) -> None:
+        self.copied.append((source, target))
 
     def run(self, feeds: Sequence[Feed]) -> np.ndarray:
         self.gate.pass_through()
@@ -115,8 +124,8 @@ def fake_loaded_model(
         end_token_ids=frozenset({END_TOKEN}),
         tokenizer_fingerprint="f" * 32,
         honoured_fields=HONOURED_FIELDS,
-        max_logprobs=0,
-        max_outputs=1,
+        max_logprobs=MAX_LOGPROBS,
+        max_outputs=MAX_OUTPUTS,
         numerics="reproducible",
         system_fingerprint="tiny",
     )
@@ -143,16 +152,25 @@ def make_request(
 
 
 def make_sequence(request: EngineRequest, arrival: int = 0) -> OutputSequence:
-    """A sequence that arrived in second `arrival`; a point of priority is worth 30 seconds."""
-    return OutputSequence(
-        request=request,
-        sink=CollectingSink(),
-        key=request.first_key,
-        seed=0,
-        rank=(arrival - 30.0 * request.priority, arrival),
-        submitted_seconds=float(arrival),
-        end_token_ids=frozenset({END_TOKEN}),
+    """A sequence that arrived in second `arrival`; a point of priority is worth 30 seconds.
+
+    It leads the request's other outputs.
+    """
+    sink = CollectingSink()
+    leader, *followers = (
+        OutputSequence(
+            request=request,
+            sink=sink,
+            key=key,
+            seed=0,
+            rank=(arrival - 30.0 * request.priority, arrival),
+            submitted_seconds=float(arrival),
+            end_token_ids=frozenset({END_TOKEN}),
+        )
+        for key in request.keys
     )
+    leader.lead(followers)
+    return leader
 
 
 __all__ = [

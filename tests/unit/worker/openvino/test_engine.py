@@ -19,7 +19,7 @@ from tests.unit.worker.openvino.fakes import (
 )
 from worker.engine.openvino.engine import OpenVinoEngine
 from worker.engine.openvino.settings import OpenVinoSettings
-from worker.engine.seam import EngineLoad
+from worker.engine.seam import EngineLoad, SamplingParams
 
 _ENGINE_FAILURE = errors_pb2.ERROR_REASON_ENGINE_FAILURE
 
@@ -263,14 +263,110 @@ async def test_a_full_queue_refuses_by_name(start: Start) -> None:
     assert one.engine.load.queued_outputs == 0
 
 
-async def test_several_outputs_are_refused_by_name(start: Start) -> None:
-    """More than one output a request is refused, as the model's info says."""
+async def test_several_outputs_read_their_prompt_once(start: Start) -> None:
+    """Four outputs of a prompt of 10 feed 10 tokens; each of the others copies one block."""
     one = await start()
+    one.engine.submit(make_request(3, list(range(20, 30)), max_tokens=1, n=4), one.sink)
+    await one.sink.all_ended(3, 4, 5, 6)
 
-    with pytest.raises(ServiceError) as refused:
-        one.engine.submit(make_request(0, n=2), one.sink)
+    assert one.runner.tokens_fed == 10
+    assert len(one.runner.copied) == 3
+    assert one.sink.token_ids == {key: [30] for key in range(3, 7)}
+    cached = [one.sink.started[key].cached_prompt_tokens for key in range(3, 7)]
+    assert cached == [0, 9, 9, 9]
+    assert one.engine.load.referenced_blocks == 0
 
-    assert (refused.value.param, one.engine.info.max_outputs) == ("n", 1)
+
+async def test_outputs_without_a_place_queue_by_themselves(start: Start) -> None:
+    """With two places and six blocks all five outputs get what they would get alone."""
+    one = await start(num_blocks=6, max_num_sequences=2)
+    one.engine.submit(make_request(0, list(range(20, 30)), max_tokens=12, n=5), one.sink)
+    await one.sink.all_ended(*range(5))
+
+    assert one.sink.token_ids == {key: list(range(30, 42)) for key in range(5)}
+    assert one.engine.load.referenced_blocks == 0
+    assert one.engine.load.queued_outputs == 0
+
+
+@pytest.mark.parametrize("victims", [[0], [1, 2], [0, 1, 3]])
+@pytest.mark.parametrize("steps", [0, 1, 3, 4])
+async def test_outputs_outlive_the_others(start: Start, steps: int, victims: list[int]) -> None:
+    """In whatever state some outputs of a request are aborted, the others get to their end."""
+    one = await start(max_batch_tokens=32)
+    one.hold()
+    one.engine.submit(make_request(0, [5] * 70, max_tokens=4, n=4), one.sink)
+    await one.is_held()
+    for _ in range(steps):
+        one.runner.gate.let_one_pass()
+        await one.is_held()
+    one.engine.abort(one.sink, victims)
+    one.release()
+    left = sorted({0, 1, 2, 3} - set(victims))
+    await one.sink.all_ended(*left)
+
+    assert [one.sink.token_ids[key] for key in left] == [[6, 7, 8, 9]] * len(left)
+    assert not one.sink.ended.keys() & set(victims)
+    load = one.engine.load
+    assert (load.referenced_blocks, load.queued_outputs, _is_whole(load)) == (0, 0, True)
+
+
+async def test_penalties_see_a_prefix_and_survive_preemption(start: Start) -> None:
+    """A token of the prefix is as dear as a drawn one; putting back forgets none."""
+    sampling = SamplingParams(
+        temperature=0, presence_penalty=2, logit_bias=((40, 51.0), (30, 52.5))
+    )
+    one = await start(num_blocks=9)
+    one.hold()
+    for key, prefix in ((0, ()), (1, ()), (2, (30,))):
+        request = make_request(
+            key, [10] * 8, max_tokens=12, output_prefix_token_ids=prefix, sampling=sampling
+        )
+        one.engine.submit(request, one.sink)
+    one.release()
+    await one.sink.all_ended(0, 1, 2)
+
+    # Once drawn, 30 stands at 50.5 and 40 at 49, however often they come; the rest is below.
+    assert one.sink.token_ids[0] == one.sink.token_ids[1] == [30, 40, *[30] * 10]
+    assert one.sink.token_ids[2] == [40, *[30] * 10]
+    assert one.engine.load.preemptions > 0
+
+
+async def test_frequency_penalties_count_and_survive_preemption(start: Start) -> None:
+    """Each occurrence costs 2: of two tokens that start 4 apart the dearer one comes first."""
+    sampling = SamplingParams(
+        temperature=0, frequency_penalty=2, logit_bias=((40, 94.5), (30, 99.0))
+    )
+    one = await start(num_blocks=9)
+    one.hold()
+    for key, prefix in ((0, ()), (1, ()), (2, (30, 30))):
+        request = make_request(
+            key, [10] * 8, max_tokens=12, output_prefix_token_ids=prefix, sampling=sampling
+        )
+        one.engine.submit(request, one.sink)
+    one.release()
+    await one.sink.all_ended(0, 1, 2)
+
+    expected = [30, 30, 30, 40, 30, 40, 30, 40, 30, 40, 30, 40]
+    assert one.sink.token_ids[0] == one.sink.token_ids[1] == expected
+    assert one.sink.token_ids[2] == expected[2:]
+    assert one.engine.load.preemptions > 0
+
+
+async def test_logprobs_are_the_models_own(start: Start) -> None:
+    """One entry a token, of the logits before biases; as many alternatives as asked for."""
+    one = await start()
+    sampling = SamplingParams(temperature=0, logit_bias=((5, 100.0),))
+    one.engine.submit(make_request(0, (10,), max_tokens=3, logprobs=2), one.sink)
+    one.engine.submit(make_request(1, (10,), max_tokens=2, logprobs=0, sampling=sampling), one.sink)
+    one.engine.submit(make_request(2, (10,), max_tokens=2), one.sink)
+    await one.sink.all_ended(0, 1, 2)
+
+    assert [entry.top[0][0] for entry in one.sink.logprobs[0]] == [11, 12, 13]
+    assert [len(entry.top) for entry in one.sink.logprobs[0]] == [2, 2, 2]
+    assert all(entry.logprob == pytest.approx(0, abs=1e-9) for entry in one.sink.logprobs[0])
+    assert [entry.logprob for entry in one.sink.logprobs[1]] == [pytest.approx(-50)] * 2
+    assert [entry.top for entry in one.sink.logprobs[1]] == [(), ()]
+    assert 2 not in one.sink.logprobs
 
 
 async def test_preemption_changes_no_token(start: Start) -> None:

@@ -17,6 +17,7 @@ class _Bench:
 
     def __init__(self, num_blocks: int = 64, max_tokens: int = 16, max_running: int = 8) -> None:
         self.pool = BlockPool(num_blocks)
+        self.copied: list[tuple[int, int]] = []
         self.scheduler = Scheduler(
             self.pool,
             StepSpeed(0.1, max_tokens),
@@ -42,8 +43,13 @@ class _Bench:
         return [(chunk.sequence, chunk.num_tokens) for chunk in chunks]
 
     def _draw(self, chunk: Chunk) -> None:
-        sequence = chunk.sequence
-        sequence.token_ids.append(1)
+        forks = self.scheduler.fork(chunk.sequence)
+        self.copied += [fork.copied for fork in forks if fork.copied is not None]
+        for sequence in (chunk.sequence, *(fork.sequence for fork in forks)):
+            self._end_or_go_on(sequence)
+
+    def _end_or_go_on(self, sequence: OutputSequence) -> None:
+        sequence.append(1)
         if sequence.num_output_tokens >= sequence.request.max_tokens:
             self.scheduler.remove(sequence)
 
@@ -192,7 +198,51 @@ def test_removal_frees_in_every_state() -> None:
         assert bench.scheduler.taken_up == 1
 
 
-# Steps until the next one arrives, prompt length and first id, max_tokens, priority, aborted after.
+def test_outputs_fork_after_the_prompt() -> None:
+    """They share the full blocks and copy the partial one, each into its own."""
+    bench = _Bench()
+    leader = bench.add(0, range(10), max_tokens=3, n=3)
+    followers = list(leader.followers)
+    steps = [bench.step()]
+    full = leader.block_ids[:2]
+    partial = [sequence.block_ids[2] for sequence in (leader, *followers)]
+    copied = list(bench.copied)
+    steps += [bench.step() for _ in range(2)]
+
+    assert steps == [[(leader, 10)], *[[(s, 1) for s in (leader, *followers)]] * 2]
+    assert copied == [(partial[0], partial[1]), (partial[0], partial[2])]
+    assert len(set(partial)) == 3
+    assert len(full) == 2
+    assert not bench.scheduler.has_work
+    assert bench.pool.referenced_blocks == 0
+
+
+def test_a_prompt_of_whole_blocks_copies_nothing() -> None:
+    """Where no block is partly filled, everything is shared."""
+    bench = _Bench()
+    leader = bench.add(0, range(8), max_tokens=2, n=4)
+    bench.step()
+
+    assert bench.copied == []
+    assert bench.pool.referenced_blocks == len(leader.block_ids) == 2
+
+
+def test_followers_count_as_taken_up_with_their_leader() -> None:
+    """The queue's length counts outputs that no step has fed, each once."""
+    bench = _Bench(max_running=2)
+    leader = bench.add(0, range(40), max_tokens=2, n=4)
+    bench.scheduler.remove(leader.followers[1])
+    before = bench.scheduler.taken_up
+    bench.step()
+    fed = bench.scheduler.taken_up
+    while bench.scheduler.has_work:
+        bench.step()
+
+    assert (before, fed, bench.scheduler.taken_up) == (1, 4, 4)
+
+
+# Steps until the next one arrives, prompt length and first id, max_tokens, priority, aborted after,
+# and the number of outputs.
 _ARRIVAL = st.tuples(
     st.integers(0, 5),
     st.integers(1, 30),
@@ -200,33 +250,36 @@ _ARRIVAL = st.tuples(
     st.integers(1, 12),
     st.integers(-1, 1),
     st.one_of(st.none(), st.integers(0, 9)),
+    st.integers(1, 3),
 )
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(_ARRIVAL, min_size=1, max_size=12), st.integers(11, 16), st.integers(2, 6))
 def test_everybody_gets_to_the_end(
-    arrivals: list[tuple[int, int, int, int, int, int | None]], blocks: int, places: int
+    arrivals: list[tuple[int, int, int, int, int, int | None, int]], blocks: int, places: int
 ) -> None:
     """Whatever arrives and is aborted when, all others end, and every block is free or cached."""
     bench = _Bench(num_blocks=blocks, max_running=places)
     aborts: list[tuple[int, OutputSequence]] = []
-    for number, (gap, length, first, tokens, priority, aborted_after) in enumerate(arrivals):
+    outputs = 0
+    for number, (gap, length, first, tokens, priority, aborted_after, n) in enumerate(arrivals):
         prompt = range(first, first + length)
-        sequence = bench.add(number, prompt, max_tokens=tokens, priority=priority)
+        sequence = bench.add(number, prompt, max_tokens=tokens, priority=priority, n=n)
+        outputs += n
         if aborted_after is not None:
             aborts.append((aborted_after, sequence))
         for _ in range(gap):
             bench.step()
             aborts = _abort_due(bench, aborts)
     # Each output computes at most 42 tokens, and the first in rank gets on in every step.
-    for _ in range(len(arrivals) * 42):
+    for _ in range(outputs * 42):
         bench.step()
         aborts = _abort_due(bench, aborts)
 
     assert not bench.scheduler.has_work
     assert bench.pool.referenced_blocks == 0
-    assert bench.scheduler.taken_up == len(arrivals)
+    assert bench.scheduler.taken_up == outputs
 
 
 def _abort_due(
