@@ -58,7 +58,7 @@ async def served(tree: Path, folder: Path) -> AsyncIterator[dict[str, Any]]:
         if not line:
             pytest.fail((await process.communicate())[1].decode())
         yield json.loads(line)
-        _, errors = await process.communicate()
+        _, errors = await process.communicate(b"")
         assert 0 == process.returncode, errors.decode()
     finally:
         if process.returncode is None:
