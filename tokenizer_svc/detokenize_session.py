@@ -74,6 +74,10 @@ class DetokenizeSession:
         """Take nothing new, and say so."""
         self._stream.drain()
 
+    def finish(self) -> None:
+        """End the stream once everything said on it is out."""
+        self._stream.finish()
+
     def _on_frame(self, frame: DetokenizeRequest) -> None:
         outputs, answers = self._outputs, Answers()
         num_open, num_strays = len(outputs), outputs.stray_entries

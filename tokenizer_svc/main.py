@@ -21,6 +21,8 @@ from tokenizer_svc.settings import TokenizerSettings
 
 _log = structlog.get_logger(__name__)
 
+_LAST_WORDS_SECONDS = 2.0
+
 
 def load_models(settings: TokenizerSettings, models: ModelsSettings) -> ModelRegistry:
     """Read all models; takes about a second each. Raises StartError."""
@@ -84,6 +86,9 @@ async def _drain(server: GrpcServer, servicer: TokenizerServicer, grace_seconds:
     servicer.drain()
     try:
         async with asyncio.timeout(grace_seconds):
-            await activity.idle()
+            await servicer.drained()
     except TimeoutError:
         _log.warning("drain_grace_over", open_outputs=activity.open_outputs)
+        return
+    # What ended last is still on its way.
+    await server.stop(_LAST_WORDS_SECONDS)

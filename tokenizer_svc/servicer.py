@@ -143,6 +143,12 @@ class TokenizerServicer(TokenizerServiceServicer):
         for session in self._sessions:
             session.drain()
 
+    async def drained(self) -> None:
+        """Return when nothing is under way; every stream then ends once its last frame is out."""
+        await self.activity.idle()
+        for session in self._sessions:
+            session.finish()
+
 
 def _rendered(
     model: TokenizerModel, messages: Sequence[Mapping[str, str | None]], request: RenderRequest

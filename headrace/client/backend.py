@@ -34,7 +34,11 @@ class _Loaded(Protocol):
 LoadedT = TypeVar("LoadedT", bound=_Loaded)
 
 _RETRIED_RENDER = frozenset(
-    {errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE, errors_pb2.ERROR_REASON_DRAINING}
+    {
+        errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE,
+        errors_pb2.ERROR_REASON_DRAINING,
+        errors_pb2.ERROR_REASON_WORKER_LOST,
+    }
 )
 
 

@@ -91,7 +91,8 @@ ERROR_TABLE: Mapping[Reason, ErrorRow] = {
 # For a peer's status that carries no ErrorInfo of ours: every gRPC code has a reason.
 _FALLBACK: Mapping[grpc.StatusCode, Reason] = {
     _G.OK: R.ERROR_REASON_ENGINE_FAILURE,
-    _G.CANCELLED: R.ERROR_REASON_CLIENT_CANCELLED,
+    # Who cancels a call itself is not told by a status: this is a peer that dropped it.
+    _G.CANCELLED: R.ERROR_REASON_WORKER_LOST,
     _G.UNKNOWN: R.ERROR_REASON_ENGINE_FAILURE,
     _G.INVALID_ARGUMENT: R.ERROR_REASON_INVALID_REQUEST,
     _G.DEADLINE_EXCEEDED: R.ERROR_REASON_DEADLINE_EXCEEDED,

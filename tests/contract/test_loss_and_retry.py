@@ -319,6 +319,28 @@ async def test_a_lost_tokenizer_is_not_waited_for_while_rendering() -> None:
     assert [5, 6, 7] == list(prompt.token_ids)
 
 
+async def test_a_tokenizer_that_drops_its_calls_is_replaced_while_rendering() -> None:
+    """A server that is stopped cancels its calls: that is its loss, not the caller's wish."""
+    async with scripted_scene(tokenizers=2) as scene:
+        for tokenizer in scene.tokenizers:
+            tokenizer.render_gate.clear()
+        rendering = asyncio.create_task(
+            scene.backend.render("tiny", [ChatMessage("user", "x")], timeout_seconds=30)
+        )
+        waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        used = next(i for i, t in enumerate(scene.tokenizers) if t.rendering.is_set())
+        scene.tokenizers[1 - used].render_gate.set()
+        server = scene.tokenizers[used].server
+        assert server is not None
+        await server.stop(0)
+        prompt = await asyncio.wait_for(rendering, 5)
+        for wait in waits:
+            wait.cancel()
+
+    assert [5, 6, 7] == list(prompt.token_ids)
+
+
 async def test_the_only_tokenizer_lost_while_rendering_is_an_error() -> None:
     """Without another one the caller hears that there is none."""
     async with scripted_scene() as scene:

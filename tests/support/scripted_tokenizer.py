@@ -30,6 +30,7 @@ class ScriptedTokenizer(TokenizerServiceServicer):
         self.render_gate.set()
         self.models = {MODEL: FINGERPRINT}
         self.address = ""
+        self.server: GrpcServer | None = None
 
     async def Detokenize(  # noqa: N802 (gRPC's name)
         self, request_iterator: object, context: grpc.aio.ServicerContext
@@ -110,6 +111,7 @@ async def scripted_tokenizer() -> AsyncIterator[ScriptedTokenizer]:
     server = GrpcServer("127.0.0.1", 0, [])
     server.add(add_TokenizerServiceServicer_to_server, tokenizer)
     await server.serve()
+    tokenizer.server = server
     tokenizer.address = f"127.0.0.1:{server.port}"
     try:
         yield tokenizer
