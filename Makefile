@@ -95,7 +95,6 @@ $(SERVE_STAMP): requirements/serve.lock pyproject.toml | $(BIN)/python
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# forbiddenfruit, of blockbuster, has no wheel: here a source distribution may be built.
 $(DEV_STAMP): requirements/dev.lock $(SERVE_STAMP) | $(BIN)/python
-	$(call install,Installing what developing needs,requirements/dev.lock)
+	$(call install,Installing what developing needs,requirements/dev.lock,--only-binary :all:)
 	@touch $@
