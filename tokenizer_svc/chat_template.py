@@ -1,27 +1,23 @@
 """A model's chat template: a conversation to the prompt's text, within bounds.
 
 Templates come from the model directory, never from a client, and run in Jinja's immutable sandbox
-with what Hugging Face's templates use. What a client sends can still make one slow or its output
-large: the render is checked at every value it writes, attribute it reads, call it makes and number
-it counts, and ends when its time or its characters are used up.
+with what Hugging Face's templates use. A directory may be downloaded from anywhere, and what a
+client sends can make an honest template slow or its output large: all that a render computes is
+checked against a budget of time, characters and memory, and the render ends when one is used up.
 """
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, LoopControlExtension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
+from tokenizer_svc.template_budget import BoundsExceededError, RenderBounds
+from tokenizer_svc.template_sandbox import BoundedEnvironment
 
 # What a template's own expressions raise when the messages do not fit them.
 _TEMPLATE_ERRORS = (
@@ -33,72 +29,11 @@ _TEMPLATE_ERRORS = (
     TypeError,
     ValueError,
 )
-_MAX_REPEATED_ITEMS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class RenderBounds:
-    """What one render may use."""
-
-    max_seconds: float = 2.0
-    max_characters: int = 32 * 1024 * 1024
-
-
-class _BoundsExceededError(Exception):
-    """A render used up its time or its characters."""
-
-
-class GenerationTag(Extension):
-    """`{% generation %}…{% endgeneration %}`: marks what the assistant says, for training."""
-
-    tags = {"generation"}  # noqa: RUF012 (Jinja declares it as a mutable class attribute)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """The body, in a scope of its own."""
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=line)
-
-
-class _BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox, with a deadline that the rendering thread's operations check."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def __init__(self) -> None:
-        super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension, GenerationTag]
-        )
-        self._local = threading.local()
-
-    def begin(self, max_seconds: float) -> None:
-        """Start the clock of this thread's render."""
-        self._local.deadline = monotonic() + max_seconds
-
-    def check_time(self) -> None:
-        """Raise _BoundsExceededError behind the deadline."""
-        deadline = getattr(self._local, "deadline", None)
-        if deadline is not None and monotonic() > deadline:
-            raise _BoundsExceededError("took too long")
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        self.check_time()
-        return super().getattr(obj, attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        self.check_time()
-        return super().getitem(obj, argument)
-
-    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        self.check_time()
-        return super().call(context, obj, *args, **kwargs)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" or max(_repeated_items(left, right), _repeated_items(right, left)) > (
-            _MAX_REPEATED_ITEMS
-        ):
-            raise _BoundsExceededError("computed a value that is too large")
-        return super().call_binop(context, operator, left, right)
+# Python's compiler refuses some of what Jinja's parser takes, such as 21 loops in one another.
+_COMPILE_ERRORS = (*_TEMPLATE_ERRORS, BoundsExceededError, MemoryError, SyntaxError)
+_MAX_SOURCE_CHARACTERS = 1024 * 1024
+_MAX_TIME_FORMAT_CHARACTERS = 256
+_MAX_MESSAGE_CHARACTERS = 1000
 
 
 class ChatTemplate:
@@ -114,34 +49,47 @@ class ChatTemplate:
         bounds: RenderBounds,
         now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
-        self._environment = _BoundedEnvironment()
+        self._environment = BoundedEnvironment()
         self._environment.filters["tojson"] = render_json
-        self._environment.globals.update(
-            raise_exception=_raise_exception,
-            strftime_now=lambda form: now().strftime(form),
-            range=self._range,
-        )
+        self._environment.globals.update(raise_exception=_raise_exception, strftime_now=self._time)
+        self._environment.guard_filters()
         self._special_tokens = dict(special_tokens)
         self._bounds = bounds
-        try:
-            self._template = self._environment.from_string(source)
-        except TemplateError as error:
-            raise StartError(f"the chat template cannot be compiled: {error}") from error
+        self._now = now
+        self._template = self._compiled(source)
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The prompt's text, up to where the assistant speaks. Blocks; may run on any thread.
 
         Raises ServiceError for messages that the template refuses, and for bounds exceeded.
         """
-        self._environment.begin(self._bounds.max_seconds)
+        self._environment.begin(self._bounds)
         try:
             return "".join(self._parts(messages))
-        except _BoundsExceededError as error:
-            message = f"The chat template {error} for these messages."
+        except BoundsExceededError as error:
+            raise _refusal(f"The chat template {error} for these messages.") from error
+        except MemoryError as error:
+            message = "The chat template used more memory than there is for these messages."
             raise _refusal(message) from error
         except _TEMPLATE_ERRORS as error:
-            message = f"The chat template refused these messages: {error}"
-            raise _refusal(message) from error
+            reason = str(error)[:_MAX_MESSAGE_CHARACTERS]
+            raise _refusal(f"The chat template refused these messages: {reason}") from error
+        finally:
+            self._environment.end()
+
+    def _compiled(self, source: str) -> Template:
+        if len(source) > _MAX_SOURCE_CHARACTERS:
+            raise StartError(
+                f"the chat template has {len(source)} characters; at most "
+                f"{_MAX_SOURCE_CHARACTERS} are allowed"
+            )
+        self._environment.begin(self._bounds)
+        try:
+            return self._environment.from_string(source)
+        except _COMPILE_ERRORS as error:
+            raise StartError(f"the chat template cannot be compiled: {error}") from error
+        finally:
+            self._environment.end()
 
     def _parts(self, messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         left = self._bounds.max_characters
@@ -152,18 +100,18 @@ class ChatTemplate:
             documents=None,
             add_generation_prompt=True,
         ):
-            self._environment.check_time()
             left -= len(part)
             if left < 0:
-                raise _BoundsExceededError(
+                raise BoundsExceededError(
                     f"wrote more than {self._bounds.max_characters} characters"
                 )
             yield part
 
-    def _range(self, *args: int) -> Iterator[int]:
-        for number in range(*args):
-            self._environment.check_time()
-            yield number
+    def _time(self, form: str) -> str:
+        if len(form) > _MAX_TIME_FORMAT_CHARACTERS:
+            raise BoundsExceededError("used a time format that is too long")
+        # Local time without a zone, as elsewhere these templates get it.
+        return self._now().replace(tzinfo=None).strftime(form)
 
 
 def render_json(
@@ -191,12 +139,6 @@ def special_token_variables(tokenizer_config: Mapping[str, Any]) -> dict[str, st
         if key.endswith("_token") and isinstance(text, str):
             variables[key] = text
     return variables
-
-
-def _repeated_items(repeated: Any, times: Any) -> int:
-    if isinstance(repeated, str | list | tuple) and isinstance(times, int):
-        return len(repeated) * times
-    return 0
 
 
 def _raise_exception(message: str) -> NoReturn:

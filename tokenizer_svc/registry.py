@@ -11,10 +11,11 @@ from headrace.models.directory import ModelDirectory, read_chat_template
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
 from headrace.tokenizer.v1.render_pb2 import Decoder
-from tokenizer_svc.chat_template import ChatTemplate, RenderBounds, special_token_variables
+from tokenizer_svc.chat_template import ChatTemplate, special_token_variables
 from tokenizer_svc.encoding import TextEncoder
 from tokenizer_svc.prompt_renderer import PromptRenderer
 from tokenizer_svc.settings import TokenizerSettings
+from tokenizer_svc.template_budget import RenderBounds
 from tokenizer_svc.vocabulary import Vocabulary, read_vocabulary
 
 OUTPUT_FORMAT_TEXT = "text"
@@ -116,7 +117,8 @@ def _template(directory: ModelDirectory, settings: TokenizerSettings) -> ChatTem
         return None
     config = directory.path / "tokenizer_config.json"
     variables = special_token_variables(_read_json(config) if config.is_file() else {})
-    bounds = RenderBounds(settings.template.max_seconds, settings.template.max_characters)
+    limits = settings.template
+    bounds = RenderBounds(limits.max_seconds, limits.max_characters, limits.max_bytes)
     return ChatTemplate(source, variables, bounds)
 
 

@@ -13,6 +13,8 @@ class TemplateSettings(SettingsGroup):
     """Longest time in a chat template, in seconds."""
     max_characters: int = Field(default=32 * 1024 * 1024, ge=1)
     """Longest text that a chat template may make, in characters."""
+    max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
+    """Memory of all that a chat template computes for one conversation, in bytes."""
 
 
 class LimitSettings(SettingsGroup):

@@ -7,12 +7,8 @@ import pytest
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
-from tokenizer_svc.chat_template import (
-    ChatTemplate,
-    RenderBounds,
-    render_json,
-    special_token_variables,
-)
+from tokenizer_svc.chat_template import ChatTemplate, render_json, special_token_variables
+from tokenizer_svc.template_budget import RenderBounds
 
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
 MESSAGES = [{"role": "user", "content": "Hi <b>"}, {"role": "assistant", "content": None}]
@@ -33,7 +29,19 @@ def template(source: str, **bounds: float) -> ChatTemplate:
             "{% for i in range(3) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% endfor %}",
             "02",
         ),
-        ("{{ strftime_now('%d %b %Y') }}", "04 Mar 2026"),
+        ("{{ strftime_now('%d %b %Y') }}{{ strftime_now('%Z') }}", "04 Mar 2026"),
+        (
+            "{{ range(5)[1:3] | list }} {{ range(4) | length }} {{ messages[-1:] | length }}",
+            "[1, 2] 4 1",
+        ),
+        (
+            "{{ 'a' ~ 1 ~ none ~ unset }} {{ ('%s-%02d' % ('x', 7)) }} {{ '{:>3}'.format(1) }}",
+            "a1None x-07   1",
+        ),
+        (
+            "{{ 2 ** 10 }} {{ 'ab' * 2 }} {{ [1] + [2] }} {{ 'b' in ['a', 'b'] }}",
+            "1024 abab [1, 2] True",
+        ),
         ("{% generation %}{% set x = 1 %}a{% endgeneration %}{{ x }}", "a"),
         ("{{ messages[1].content is none }} {{ tools is none }}", "True True"),
         ("{{ add_generation_prompt }} {{ unset_variable }}", "True "),
@@ -67,7 +75,18 @@ def test_json_is_not_escaped() -> None:
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.append(1) }}", "is unsafe"),
+        ("{{ ''['__class__'].mro() }}", "unsafe"),
+        ("{{ '{0.__class__.__base__.x}'.format(1) }}", "unsafe"),
+        ("{{ ('' | attr('__class__')).x }}", "unsafe"),
+        ("{{ ([''] | map(attribute='__class__') | first).x }}", "unsafe"),
+        ("{{ raise_exception.__globals__.x }}", "unsafe"),
+        ("{{ cycler.__init__.__globals__ }}", "unsafe"),
+        ("{{ messages[0].update({'role': 'system'}) }}", "is unsafe"),
+        ("{{ range(100001) }}", "Range too big"),
+        ("{{ lipsum() }}", "'lipsum' is undefined"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{% block a %}{{ self.a() }}{% endblock %}", "recursion"),
+        ("{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", "recursion"),
     ],
 )
 def test_what_a_template_raises_is_the_callers_error(source: str, part: str) -> None:
@@ -79,41 +98,34 @@ def test_what_a_template_raises_is_the_callers_error(source: str, part: str) -> 
     assert caught.value.param == "messages"
 
 
+def test_a_refusal_is_of_readable_length() -> None:
+    """What a template raises is cut to what a person can read."""
+    with pytest.raises(ServiceError) as caught:
+        template("{{ raise_exception(messages[0].content * 100000) }}").render(MESSAGES)
+
+    assert len(caught.value.message) < 1100
+
+
 @pytest.mark.parametrize(
-    "source",
+    ("source", "part"),
     [
-        "{% for i in range(100000000) %}{% endfor %}",
-        (
-            "{% for i in range(100000) %}{% for j in range(100000) %}{% set x = i %}{% endfor %}"
-            "{% endfor %}"
-        ),
-        "{{ range(1000000000) | list | length }}",
-        "{% for i in range(100000000) %}x{% endfor %}",
+        ("{% if }", "cannot be compiled: unexpected"),
+        ("{% include 'other' %}", "tag include is not offered"),
+        ("{% import 'other' as other %}", "tag import is not offered"),
+        ("{% from 'other' import a %}", "tag from is not offered"),
+        ("{% extends 'other' %}", "tag extends is not offered"),
+        ("{% if true %}{% autoescape true %}{% endautoescape %}{% endif %}", "tag autoescape"),
+        ("{{ 'a' | urlize }}", "No filter named 'urlize'"),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "recursion"),
+        ("{% for a in b %}" * 30 + "{% endfor %}" * 30, "too many statically nested blocks"),
+        ("{{ " + "9" * 10_000 + " }}", "integer string conversion"),
+        ("x" * 1_100_000, "1100000 characters; at most 1048576"),
     ],
 )
-def test_time_is_bounded(source: str) -> None:
-    """A render that does not end is ended."""
-    with pytest.raises(ServiceError, match="took too long"):
-        template(source, max_seconds=0.05).render(MESSAGES)
-
-
-def test_output_is_bounded() -> None:
-    """A render that writes too much is ended at the bound."""
-    with pytest.raises(ServiceError, match="wrote more than 100 characters"):
-        template("{% for i in range(60) %}ab{% endfor %}", max_characters=100).render(MESSAGES)
-
-
-@pytest.mark.parametrize("source", ["{{ 'ab' * 10000000 }}", "{{ [1] * 9000000 }}", "{{ 9 ** 9 }}"])
-def test_huge_values_are_refused(source: str) -> None:
-    """Repetition and powers cannot make a value that fills the memory."""
-    with pytest.raises(ServiceError, match="value that is too large"):
-        template(source).render(MESSAGES)
-
-
-def test_a_template_that_cannot_be_compiled_stops_the_start() -> None:
+def test_a_template_that_cannot_be_compiled_stops_the_start(source: str, part: str) -> None:
     """The start ends with one sentence."""
-    with pytest.raises(StartError, match="chat template cannot be compiled: unexpected"):
-        template("{% if }")
+    with pytest.raises(StartError, match=part):
+        template(source)
 
 
 def test_special_token_variables_are_texts() -> None:

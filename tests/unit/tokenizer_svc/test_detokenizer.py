@@ -181,7 +181,7 @@ def test_acknowledged_tokens_are_those_whose_text_is_out(
 
 @given(st.lists(st.binary(max_size=6), max_size=12))
 def test_text_is_the_whole_decoding(pieces: list[bytes]) -> None:
-    """Any bytes in any pieces decode as they do in one piece; at most one token's text waits."""
+    """Bytes in any pieces decode as in one piece; a token and a begun character may wait."""
     state = Detokenizer(DecodingRules(vocabulary_of(pieces)))
     raw = b"".join(pieces)
 
@@ -190,7 +190,7 @@ def test_text_is_the_whole_decoding(pieces: list[bytes]) -> None:
     text += state.flush()
 
     assert text == raw.decode("utf-8", "replace")
-    assert waiting <= 6
+    assert waiting <= 6 + 3
 
 
 def test_a_stop_string_is_found_across_tokens() -> None:
