@@ -14,7 +14,7 @@ from headrace.worker.v1.attach_pb2 import AttachRequest, Submission
 from headrace.worker.v1.model_pb2 import GetModelRequest
 from tests.support.engines import ScriptedEngine
 from tests.support.models import END_TOKEN, fake_model
-from tests.support.raw_attach import RawAttach, generation, running_worker
+from tests.support.raw_attach import RawAttach, RunningWorker, generation, running_worker
 from worker.engine.paced import PacedEngine
 from worker.engine.paced_settings import PacedSettings
 from worker.main import _drain
@@ -429,20 +429,26 @@ async def test_an_acknowledgement_of_what_was_not_sent_ends_the_stream() -> None
     assert "1000" in (caught.value.details() or "")
 
 
+async def _end(worker: RunningWorker) -> None:
+    """As the process does."""
+    await _drain(worker.server, worker.servicer, 5)
+    await worker.server.stop(0)
+
+
 async def test_the_last_words_of_a_draining_worker_arrive() -> None:
     """What ends while the worker drains reaches the edge whole, before the stream is closed."""
     engine = ScriptedEngine()
     async with running_worker(engine) as worker:
         raw = RawAttach(worker.stub)
         await accepted(raw, 1, n=64)
-        draining = asyncio.create_task(_drain(worker.server, worker.servicer, 5))
+        ending = asyncio.create_task(_end(worker))
         assert (await raw.read()).header.draining
         for handle in range(1, 65):
             engine.emit(handle, *[40_000] * 3000)
             engine.finish(handle)
         frames = await raw.read_until("terminals", 64)
         await raw.read_to_end()
-        await draining
+        await ending
 
     assert 64 * 3000 == sum(len(frame.token_ids) for frame in frames)
 

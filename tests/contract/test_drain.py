@@ -10,7 +10,7 @@ from headrace.common.v1.finish_pb2 import FINISH_REASON_STOP
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeClose, DetokenizeOpen
 from headrace.tokenizer.v1.render_pb2 import Message, RenderRequest, RenderResponse
 from tests.support.in_process import small_registry
-from tests.support.raw_detokenize import RawDetokenize, running_tokenizer
+from tests.support.raw_detokenize import RawDetokenize, RunningTokenizer, running_tokenizer
 from tokenizer_svc.main import _drain
 from tokenizer_svc.registry import ModelRegistry
 
@@ -34,6 +34,12 @@ class GatedPool:
         return job(*args)
 
 
+async def _end(tokenizer: RunningTokenizer) -> None:
+    """As the process does."""
+    await _drain(tokenizer.server, tokenizer.servicer, 5)
+    await tokenizer.server.stop(0)
+
+
 async def test_the_last_text_of_a_draining_tokenizer_arrives(registry: ModelRegistry) -> None:
     """Outputs closed while it drains are answered; then the stream ends without error."""
     decoder = registry.find("").decoder()
@@ -45,7 +51,7 @@ async def test_the_last_text_of_a_draining_tokenizer_arrives(registry: ModelRegi
         await raw.send(opens, [(handle, [100]) for handle in handles])
         for handle in handles:
             await raw.output(handle, entries=1)
-        draining = asyncio.create_task(_drain(tokenizer.server, tokenizer.servicer, 5))
+        draining = asyncio.create_task(_end(tokenizer))
         closes = [
             DetokenizeClose(handle=handle, finish_reason=FINISH_REASON_STOP) for handle in handles
         ]
@@ -66,7 +72,7 @@ async def test_the_last_call_of_a_draining_tokenizer_is_answered(registry: Model
         tokenizer.servicer._pool = pool
         rendering = asyncio.ensure_future(_rendered(tokenizer.stub.Render(request)))
         await pool.has_job.wait()
-        draining = asyncio.create_task(_drain(tokenizer.server, tokenizer.servicer, 5))
+        draining = asyncio.create_task(_end(tokenizer))
         pool.gate.set()
         response = await rendering
         await draining

@@ -7,7 +7,7 @@ import time
 import pytest
 import structlog
 
-from headrace.client.answers import ChatMessage
+from headrace.client.answers import AnswerTimes, ChatMessage
 from headrace.client.backend import GrpcChatBackend
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
@@ -442,8 +442,30 @@ async def test_an_unknown_finish_reason_is_an_error() -> None:
     assert "77" in consumer.errors[0].message
 
 
+class BrokenConsumer(RecordingConsumer):
+    """Breaks the rule that a consumer never raises."""
+
+    def on_started(self, times: AnswerTimes) -> None:
+        raise ZeroDivisionError
+
+
 async def test_a_bug_while_reading_costs_a_stream_and_not_the_link() -> None:
-    """A peer that makes the edge's own code fail is left and connected again."""
+    """Where the edge's own code fails the stream is lost, logged, and connected again."""
+    consumer = BrokenConsumer()
+    with structlog.testing.capture_logs() as logs:
+        async with scripted_scene() as scene:
+            scene.generate(consumer)
+            handle = (await wrk.submitted(scene.worker)).first_handle
+            await scene.worker.send(wrk.start(handle))
+            await consumer.hears("error")
+            await scene.workers[0].greeted()
+
+    assert errors_pb2.ERROR_REASON_WORKER_LOST == consumer.errors[0].reason
+    assert "link_failed" in [entry["event"] for entry in logs]
+
+
+async def test_a_stop_string_that_is_not_there_ends_the_stream() -> None:
+    """A tokenizer that names a stop string which the request does not have breaks the contract."""
     consumer = RecordingConsumer()
     async with scripted_scene() as scene:
         scene.generate(consumer, stop_strings=("a",))
