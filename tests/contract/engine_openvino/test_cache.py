@@ -59,17 +59,6 @@ async def test_reuse_changes_no_id(probe: Probe) -> None:
     assert reused.token_ids == fresh.token_ids
 
 
-async def test_a_salt_separates(probe: Probe) -> None:
-    """The same prompt shares nothing with another salt, and all it can with its own."""
-    prompt = _long_prompt(probe, 2)[:100]
-    cached = [
-        (await probe.generate(prompt, max_tokens=1, cache_salt=salt)).started.cached_prompt_tokens
-        for salt in ("tenant a", "tenant b", "tenant a")
-    ]
-
-    assert cached == [0, 0, 96]
-
-
 async def test_decoding_goes_on_while_a_prompt_is_read(probe: Probe) -> None:
     """Beside an output that decodes, a long prompt is cut into more and smaller steps."""
     running, reading = CollectingSink(), CollectingSink()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
+from headrace.common.v1.finish_pb2 import FINISH_REASON_STOP
 from headrace.models.directory import ModelDirectory
 from tests.contract.engine_openvino.probe import KV_CACHE_BYTES, Probe, opened
 from worker.engine.seam import SamplingParams
@@ -51,20 +51,6 @@ async def test_a_batch_of_8_changes_nothing(probe: Probe, sampling: SamplingPara
     assert [answer.token_ids for answer in batch] == alone
 
 
-async def test_a_seed_repeats_and_another_differs(probe: Probe) -> None:
-    """The same seed gives the same ids; another seed, and none twice, give others."""
-    prompt = probe.chat("Invent a name for a town.")
-    seeds = [1, 1, 2, None, None]
-    answers = [
-        await probe.generate(prompt, sampling=SamplingParams(temperature=1.5, seed=seed))
-        for seed in seeds
-    ]
-
-    first, again, other, free, free_again = (tuple(answer.token_ids) for answer in answers)
-    assert first == again
-    assert len({first, other, free, free_again}) == 4
-
-
 @pytest.mark.parametrize("sampling", [SamplingParams(temperature=0), DRAWN])
 async def test_a_continuation_gives_the_rest(probe: Probe, sampling: SamplingParams) -> None:
     """Cut anywhere and continued elsewhere, an answer has the ids of an uninterrupted one."""
@@ -82,38 +68,6 @@ async def test_a_continuation_gives_the_rest(probe: Probe, sampling: SamplingPar
 
         assert rest.token_ids == whole.token_ids[cut:]
         assert rest.started.prompt_tokens == len(prompt)
-
-
-async def test_ignored_end_tokens_do_not_end(probe: Probe) -> None:
-    """With ignore_eos the answer passes its end token and runs to max_tokens."""
-    prompt = probe.chat("What is the capital of France?")
-    answer = await probe.generate(prompt, ignore_eos=True, max_tokens=30)
-
-    assert probe.encode("<|im_end|>")[0] in answer.token_ids[:-1]
-    assert answer.ended.finish_reason == FINISH_REASON_LENGTH
-    assert len(answer.token_ids) == 30
-
-
-async def test_min_tokens_holds_the_end_back(probe: Probe) -> None:
-    """An answer that would end after a few tokens has none of its end tokens before the 20th."""
-    prompt = probe.chat("What is the capital of France?")
-    short = await probe.generate(prompt)
-    answer = await probe.generate(prompt, min_tokens=20)
-
-    assert len(short.token_ids) < 20
-    assert not probe.engine.info.end_token_ids & set(answer.token_ids[:20])
-
-
-async def test_a_stop_token_id_ends(probe: Probe) -> None:
-    """The answer ends with the first of the request's own stop ids, which is named."""
-    prompt = probe.chat("What is the capital of France?")
-    free = await probe.generate(prompt)
-    stop = free.token_ids[3]
-    answer = await probe.generate(prompt, stop_token_ids=frozenset({stop}))
-
-    assert answer.token_ids == free.token_ids[:4]
-    assert answer.ended.stop_token_id == stop
-    assert answer.ended.finish_reason == FINISH_REASON_STOP
 
 
 async def test_outputs_that_fork_are_those_that_do_not(

@@ -1,4 +1,4 @@
-"""One engine with the real model for all these tests, in reproducible numerics."""
+"""The openvino engine with the real model, shared by all contract tests that need it."""
 
 from collections.abc import AsyncIterator
 
@@ -20,6 +20,6 @@ def model_directory() -> ModelDirectory:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def probe(model_directory: ModelDirectory) -> AsyncIterator[Probe]:
-    """The shared engine; tests that look at the cache salt their requests."""
+    """In reproducible numerics; tests that look at the cache salt their requests."""
     async with opened(model_directory, kv_cache_bytes=KV_CACHE_BYTES) as shared:
         yield shared

@@ -1,0 +1,1 @@
+"""What every engine owes the seam, held against each engine that there is."""
