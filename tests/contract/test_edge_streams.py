@@ -309,6 +309,32 @@ async def test_a_conversation_too_large_to_render_is_refused_before_sending() ->
         assert not scene.tokenizers[0].rendering.is_set()
 
 
+async def test_requests_end_singly_when_a_tokenizer_reads_nothing() -> None:
+    """At the bound of waiting tokens the fed request ends as OVERLOADED; the stream lives."""
+    fed, idle = RecordingConsumer(), RecordingConsumer()
+    batch = [40_000] * 50_000
+    async with scripted_scene() as scene:
+        scene.generate(fed)
+        scene.generate(idle)
+        handle, other = [
+            entry.first_handle for entry in await scene.worker.read_until("submissions", 2)
+        ]
+        scene.tokenizer.reading.clear()
+        while not fed.ended.is_set():
+            await scene.worker.send(wrk.tokens(handle, *batch))
+        aborted = await scene.worker.read_until("aborted_handles")
+        scene.tokenizer.reading.set()
+        closes = await scene.tokenizer.read_until("closes")
+        await scene.worker.send(wrk.tokens(other, 11))
+        await scene.tokenizer.send(tok.text(other, "on", 1))
+        await idle.hears("text")
+
+        assert [errors_pb2.ERROR_REASON_OVERLOADED] == [error.reason for error in fed.errors]
+        assert [handle] == aborted == [entry.handle for entry in closes]
+        assert 1 == len(scene.tokenizers[0].streams) == len(scene.workers[0].streams)
+        assert 1_000_000 < len(scene.tokenizer.entries("token_ids"))
+
+
 async def test_a_silent_worker_is_dead_and_connected_again() -> None:
     """A worker that stops sending without closing loses its stream; the edge opens another."""
     async with scripted_scene(timing=FAST) as scene:

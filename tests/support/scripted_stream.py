@@ -12,8 +12,8 @@ from headrace.runtime.identity import Identity
 class ScriptedStream:
     """One stream that an edge opened; `closing` ends it, with a status where one is given.
 
-    Frames are numbered and acknowledged unless the test overrides the header. `Any`, since it
-    serves both frame types.
+    Frames are numbered and acknowledged unless the test overrides the header; nothing is taken
+    while `reading` is cleared. `Any`, since it serves both frame types.
     """
 
     def __init__(self, context: grpc.aio.ServicerContext, frame_type: type[Any]) -> None:
@@ -25,6 +25,8 @@ class ScriptedStream:
         self._closing = asyncio.Event()
         self._changed = asyncio.Event()
         self.has_ended = False
+        self.reading = asyncio.Event()
+        self.reading.set()
         self.frames: list[Any] = []
 
     async def serve(self) -> None:
@@ -37,12 +39,16 @@ class ScriptedStream:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _take_frames(self) -> None:
-        while (frame := await self._context.read()) is not grpc.aio.EOF:
+        while (frame := await self._read_when_open()) is not grpc.aio.EOF:
             self._received = frame.header.sequence
             self.frames.append(frame)
             self._changed.set()
         self.has_ended = True
         self._changed.set()
+
+    async def _read_when_open(self) -> Any:
+        await self.reading.wait()
+        return await self._context.read()
 
     def close(self) -> None:
         """End the stream from this side."""
