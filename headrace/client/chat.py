@@ -7,11 +7,15 @@ async with HeadraceClient(["127.0.0.1:50061"], ["127.0.0.1:50052"]) as client:
 """
 
 import asyncio
+import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
+
+import structlog
 
 from headrace.client.answers import (
     AnswerTimes,
@@ -98,6 +102,15 @@ class ChatAnswer:
             self.on_error(ServiceError(cancelled, "the answer was left before its end"))
 
 
+def _keep_stdout_clean() -> None:
+    """Log warnings to stderr where the program has chosen nothing: structlog prints to stdout."""
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
+
+
 class HeadraceClient:
     """Talks to workers and tokenizers; addresses are host:port. Use it as a context manager."""
 
@@ -112,6 +125,7 @@ class HeadraceClient:
         self._connect_timeout_seconds = connect_timeout_seconds
 
     async def __aenter__(self) -> Self:
+        _keep_stdout_clean()
         await self._backend.start()
         try:
             await self._connect()

@@ -65,8 +65,8 @@ def main() -> None:
     parser.add_argument("role", choices=["serve", "ask"])
     parser.add_argument("arguments", nargs="+")
     arguments = parser.parse_args()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if arguments.role == "serve":
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         asyncio.run(serve(Path(arguments.arguments[0])))
     else:
         sys.stdout.write(json.dumps(asyncio.run(ask(*arguments.arguments))) + "\n")
