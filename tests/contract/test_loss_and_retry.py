@@ -478,3 +478,29 @@ async def test_a_consumer_may_abort_from_within_any_call(at: str) -> None:
         assert at == consumer.heard[-1][0]
         assert {0: "c"} == bystander.texts
         assert nothing_open(scene)
+
+
+async def test_an_abort_while_the_text_is_flushed_drops_it() -> None:
+    """After the worker's end and before the tokenizer's: it is abandoned, what comes is stray."""
+    consumer = RecordingConsumer()
+    async with scripted_scene() as scene:
+        generation = scene.generate(consumer)
+        handle = (await wrk.submitted(scene.worker)).first_handle
+        await scene.worker.send(wrk.end(handle))
+        await scene.tokenizer.read_until("closes")
+        generation.abort()
+        late = tok.text(handle, "late", 1)
+        late.closed_handles.append(handle)
+        await scene.tokenizer.send(late)
+        closes = await scene.tokenizer.read_until("closes", 2)
+        after = RecordingConsumer()
+        scene.generate(after)
+        other = (await wrk.submitted(scene.worker, 2)).first_handle
+        await scene.tokenizer.send(tok.text(other, "on", 1))
+        await after.hears("text")
+
+        assert [handle, handle] == [entry.handle for entry in closes]
+        assert [handle] == tok.abandoned(scene.tokenizer)
+        assert [] == wrk.aborted(scene.worker)
+        assert [] == consumer.heard
+        assert 2 == scene.backend._tokenizers[0].stray_entries
