@@ -48,7 +48,7 @@ check: $(DEV_STAMP) ## Format, lint, types, import rules, protos, spelling
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
+	$(BIN)/python protos/generate.py --check
 	$(BIN)/codespell $$(git ls-files)
 
 format: $(DEV_STAMP) ## Format the code and apply safe fixes
@@ -56,7 +56,7 @@ format: $(DEV_STAMP) ## Format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 
 protos: $(DEV_STAMP) ## Generate the stubs of protos/ into headrace/
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+	$(BIN)/python protos/generate.py
 
 bench: $(DEV_STAMP) ## Measure what a streamed token costs each service; writes bench/results/
 	@$(BIN)/headrace model pull
