@@ -20,13 +20,14 @@ def generate(target: Path) -> None:
     """Write the stubs of every proto below `target`; exits with protoc's status when it fails."""
     files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("headrace/**/*.proto"))
     services = [name for name in files if name.endswith("service.proto")]
-    messages = ["protoc", f"-I{PROTOS}", f"--python_out={target}", f"--mypy_out=quiet:{target}"]
-    stubs = [
-        "protoc",
-        f"-I{PROTOS}",
-        f"--grpc_python_out={target}",
-        f"--mypy_grpc_out=quiet:{target}",
+    # The plugins of this very environment, whatever the path holds.
+    plugins = [
+        f"--plugin={name}={Path(sys.executable).parent / name}"
+        for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
     ]
+    common = ["protoc", f"-I{PROTOS}", *plugins]
+    messages = [*common, f"--python_out={target}", f"--mypy_out=quiet:{target}"]
+    stubs = [*common, f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}"]
     for status in (protoc.main([*messages, *files]), protoc.main([*stubs, *services])):
         if status:
             sys.exit(status)

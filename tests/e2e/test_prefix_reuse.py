@@ -1,6 +1,5 @@
 """A prompt whose beginning was computed before is not computed again, and answers sooner."""
 
-import statistics
 import time
 from itertools import pairwise
 
@@ -43,7 +42,8 @@ async def test_cached_prompt_answers_sooner(real: Stack, measured: Measured) -> 
 
     shown = [[round(each * 1000) for each in seconds] for seconds in (cold, warm)]
     measured("first token cold, warm, ms", shown)
-    assert statistics.median(warm) <= _MOST_OF_COLD * statistics.median(cold), shown
+    # The best of each: what else the machine does only ever adds.
+    assert min(warm) <= _MOST_OF_COLD * min(cold), shown
 
 
 async def test_only_the_rest_is_computed(real: Stack) -> None:
