@@ -294,7 +294,7 @@ async def test_in_a_real_decode(real: Stack, measured: Measured) -> None:
     async with WorkerProbe(real.workers[0]) as worker:
         for number in range(_ROUNDS):
             connection = await Connection.open(real.edge)
-            body = chat_body(f"Write a long story, number {number}.", ignore_eos=True, stream=True)
+            body = chat_body(f"Write a long story, number {number}.", min_tokens=500, stream=True)
             await connection.send(http_request(body))
             for _ in range(4):
                 await connection.read_until(b"data: ")

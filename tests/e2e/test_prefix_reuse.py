@@ -23,8 +23,9 @@ _MOST_OF_COLD = 0.1
 
 async def _first_text_seconds(edge: Service, content: str) -> float:
     """From the request's last byte to the first text."""
+    body = chat_body(content, max_tokens=8, min_tokens=8, temperature=0, stream=True)
     async with connected(edge) as connection:
-        await connection.send(http_request(chat_body(content, max_tokens=8, stream=True)))
+        await connection.send(http_request(body))
         sent = time.monotonic()
         await connection.read_until(b'"delta":{"content":"')
         seconds = time.monotonic() - sent
