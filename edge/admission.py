@@ -56,7 +56,8 @@ class Admission:
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self._hand_on()
-            else:
+            elif turn in self._waiting:
+                # Not where a permit was to be handed on in the turn of the cancellation.
                 self._waiting.remove(turn)
             if isinstance(error, TimeoutError):
                 limit = self._settings.queue_timeout_seconds

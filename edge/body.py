@@ -4,6 +4,7 @@ import asyncio
 
 from aiohttp import web
 
+from edge.body_budget import BodyShare
 from edge.settings import ServerSettings
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -16,11 +17,11 @@ def check_announced_length(request: web.BaseRequest, settings: ServerSettings) -
         raise _too_large(settings, f"{length} bytes were announced")
 
 
-async def read_body(request: web.BaseRequest, settings: ServerSettings) -> bytes:
-    """The whole body, decompressed.
+async def read_body(request: web.BaseRequest, settings: ServerSettings, share: BodyShare) -> bytes:
+    """The whole body, decompressed; `share` counts it as it arrives.
 
-    Raises ServiceError: request_too_large, request_timeout, or invalid_request for a body that
-    breaks its own framing or compression.
+    Raises ServiceError: request_too_large, request_timeout, overloaded, or invalid_request for a
+    body that breaks its own framing or compression.
     """
     check_announced_length(request, settings)
     body = bytearray()
@@ -30,6 +31,7 @@ async def read_body(request: web.BaseRequest, settings: ServerSettings) -> bytes
                 body += chunk
                 if len(body) > settings.max_body_bytes:
                     raise _too_large(settings, "more bytes were sent")
+                share.add(len(chunk))
     except TimeoutError:
         raise ServiceError(
             errors_pb2.ERROR_REASON_REQUEST_TIMEOUT,

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from edge.admission import Admission
 from edge.body import read_body
+from edge.body_budget import BodyBudget, BodyShare
 from edge.collector import AnswerCollector
 from edge.generation_options import generation_options
 from edge.metrics import EdgeMetrics
@@ -56,6 +57,9 @@ class ChatHandler:
         self._admission = admission
         self._metrics = metrics
         self._state = state
+        self._bodies = BodyBudget(
+            settings.admission.max_body_bytes_in_flight, settings.admission.retry_after_seconds
+        )
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request. Raises ServiceError for whatever prevents an answer."""
@@ -64,8 +68,9 @@ class ChatHandler:
         scope = scope_of(request)
         limit = scope.limit = asyncio.timeout(None)
         try:
-            async with limit:
-                return await self._handle_within(limit, request, scope)
+            with self._bodies.share() as share:
+                async with limit:
+                    return await self._handle_within(limit, request, scope, share)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -80,11 +85,14 @@ class ChatHandler:
             scope.limit = None
 
     async def _handle_within(
-        self, limit: asyncio.Timeout, request: web.Request, scope: RequestScope
+        self,
+        limit: asyncio.Timeout,
+        request: web.Request,
+        scope: RequestScope,
+        share: BodyShare,
     ) -> web.StreamResponse:
         """Everything that the end of the grace may cut; the deadline counts from the body on."""
-        body = await read_body(request, self._settings.server)
-        chat = parse_chat_request(body)
+        chat = parse_chat_request(await read_body(request, self._settings.server, share))
         model = find_model(self._backend.models, chat.model)
         check_against_model(chat, model)
         if self._state.is_cut:
@@ -95,7 +103,8 @@ class ChatHandler:
         limit.reschedule(deadline)
         async with self._admission.permit():
             prompt = await self._render(chat, deadline)
-            options = generation_options(chat, request_id=scope.request_id, deadline=deadline)
+            share.give_back()
+            options = generation_options(chat, scope, deadline=deadline)
             job = _Job(request, scope, chat, model, prompt, options)
             return await (self._stream(job) if chat.stream else self._answer(job))
 

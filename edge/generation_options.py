@@ -1,6 +1,7 @@
 """From a validated chat request to the backend's generation options."""
 
 from edge.openai.chat_request import ChatRequest
+from edge.request_scope import RequestScope
 from headrace.client.answers import GenerationOptions
 from headrace.worker.v1.generation_pb2 import LogitBias, SamplingParams
 
@@ -17,11 +18,11 @@ _PLAIN_FIELDS = (
 
 
 def generation_options(
-    request: ChatRequest, *, request_id: str, deadline: float
+    request: ChatRequest, scope: RequestScope, *, deadline: float
 ) -> GenerationOptions:
     """What to generate; `deadline` on the event loop's clock, in seconds."""
     return GenerationOptions(
-        request_id=request_id,
+        request_id=scope.request_id,
         sampling=_sampling_params(request),
         max_tokens=request.max_tokens,
         min_tokens=request.min_tokens or 0,
@@ -30,6 +31,8 @@ def generation_options(
         stop_token_ids=request.stop_token_ids or (),
         ignore_eos=bool(request.ignore_eos),
         deadline=deadline,
+        traceparent=scope.trace.traceparent,
+        tracestate=scope.trace.tracestate,
     )
 
 

@@ -11,6 +11,7 @@ from edge.metrics import EdgeMetrics
 from edge.replies import error_reply
 from edge.request_scope import RequestScope, scope_of
 from edge.service_state import ServiceState
+from edge.trace_context import TraceContext, read_trace_context
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
@@ -25,6 +26,7 @@ def boundary(metrics: EdgeMetrics, state: ServiceState) -> Middleware:
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         scope = scope_of(request)
+        scope.trace = _trace_context(request)
         started = time.monotonic()
         status = CLIENT_GONE_STATUS
         state.enter(scope)
@@ -37,6 +39,11 @@ def boundary(metrics: EdgeMetrics, state: ServiceState) -> Middleware:
             _record(request, scope, metrics, status, time.monotonic() - started)
 
     return handle
+
+
+def _trace_context(request: web.Request) -> TraceContext:
+    headers = request.headers
+    return read_trace_context(headers.getall("traceparent", ()), headers.getall("tracestate", ()))
 
 
 async def _respond(
@@ -80,6 +87,7 @@ def _record(
     log(
         "request_served",
         request_id=scope.request_id,
+        trace_id=scope.trace.trace_id,
         method=request.method,
         route=route,
         status=status,

@@ -1,14 +1,17 @@
-"""aiohttp's protocol of one connection, with three additions.
+"""aiohttp's protocol of one connection, with four additions.
 
 What is no HTTP at all is answered in the envelope too. A peer that leaves more than the high-water
-mark unread, and does not read down to the low-water mark in time, is dropped, whatever it was sent.
-A stream that writes to the transport itself hears at once when the peer is too slow or gone, so
-that it need not ask before each write.
+mark unread, and does not read down to the low-water mark in time, is dropped, whatever it was sent;
+one that leaves less unread, or is gone without a word, is dropped by the kernel after that time. A
+peer that pipelines more than is buffered behind a request at work is not read from, so that its
+leaving would go unnoticed: it is dropped likewise. A stream that writes to the transport itself
+hears at once when the peer is too slow or gone, so that it need not ask before each write.
 """
 
 import asyncio
 import socket
 import struct
+import sys
 from typing import Any, Protocol, cast
 
 import structlog
@@ -37,12 +40,13 @@ class TransportWatcher(Protocol):
 class EdgeProtocol(web.RequestHandler):
     """One connection. `watcher` is set while a stream writes to the transport itself."""
 
-    __slots__ = ("_connection", "_settings", "_stall_timer", "watcher")
+    __slots__ = ("_connection", "_overfull_timer", "_settings", "_stall_timer", "watcher")
 
     def __init__(self, manager: web.Server, settings: StreamingSettings, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._settings = settings
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._overfull_timer: asyncio.TimerHandle | None = None
         # aiohttp's own reference is gone once it has closed, with bytes perhaps still unsent.
         self._connection: asyncio.Transport | None = None
         self.watcher: TransportWatcher | None = None
@@ -53,7 +57,25 @@ class EdgeProtocol(web.RequestHandler):
         self._connection.set_write_buffer_limits(
             high=self._settings.high_water_bytes, low=self._settings.low_water_bytes
         )
+        _bound_acknowledgement(transport, self._settings.stall_timeout_seconds)
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport; by aiohttp too, to parse what it has kept."""
+        if self._overfull_timer is not None:
+            self._overfull_timer.cancel()
+            self._overfull_timer = None
+        super().data_received(data)
+        if self._connection is not None and not self._connection.is_reading():
+            seconds = self._settings.stall_timeout_seconds
+            self._overfull_timer = asyncio.get_running_loop().call_later(seconds, self._drop_full)
+
+    def _drop_full(self) -> None:
+        """Nothing has been read since the timer was set, unless reading just goes on."""
+        self._overfull_timer = None
+        if self._connection is not None and not self._connection.is_reading():
+            _log.info("connection_overfull")
+            self.reset()
 
     def pause_writing(self) -> None:
         """The buffer is above its high-water mark; perhaps from within a write."""
@@ -71,6 +93,8 @@ class EdgeProtocol(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Called by the transport, once."""
         self._end_stall()
+        if self._overfull_timer is not None:
+            self._overfull_timer.cancel()
         self._connection = None
         if self.watcher is not None:
             self.watcher.on_lost()
@@ -109,6 +133,13 @@ class EdgeProtocol(web.RequestHandler):
     def log_exception(self, *_args: Any, **kwargs: Any) -> None:
         """Log without the connection's bytes."""
         _log.error("connection_crashed", exc_info=kwargs.get("exc_info", True))
+
+
+def _bound_acknowledgement(transport: asyncio.BaseTransport, seconds: float) -> None:
+    """Have the kernel end a connection whose peer takes none of what was sent for so long."""
+    if sys.platform == "linux":
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 def _protocol_error(status: int, message: str | None) -> ServiceError:

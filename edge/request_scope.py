@@ -7,6 +7,7 @@ from typing import Protocol
 from aiohttp import web
 
 from edge.openai.ids import mint_request_id
+from edge.trace_context import TraceContext
 from headrace.rpc.errors import ServiceError
 
 
@@ -26,6 +27,7 @@ class RequestScope:
     """Identity of a request and what its log line will say; `limit` ends its work early."""
 
     request_id: str = field(default_factory=mint_request_id)
+    trace: TraceContext = field(default_factory=TraceContext)
     model: str | None = None
     is_stream: bool = False
     prompt_tokens: int = 0

@@ -40,5 +40,6 @@ class ServiceState:
         self.is_cut = True
         now = asyncio.get_running_loop().time()
         for scope in self._active:
-            if scope.limit is not None:
+            # One that has expired in this very turn is being ended as it is.
+            if scope.limit is not None and not scope.limit.expired():
                 scope.limit.reschedule(now)

@@ -47,6 +47,8 @@ class AdmissionSettings(SettingsGroup):
     """Longest wait in that queue, in seconds."""
     retry_after_seconds: float = Field(default=1.0, ge=1, le=3600)
     """What a refused client is told to wait, in seconds."""
+    max_body_bytes_in_flight: int = Field(default=256 * 2**20, ge=1024)
+    """Bytes of all bodies together that are not rendered yet, 64 KiB of each not counted."""
 
 
 class StreamingSettings(SettingsGroup):
@@ -57,7 +59,8 @@ class StreamingSettings(SettingsGroup):
     low_water_bytes: int = Field(default=64 * 1024, ge=0, le=2**30)
     """Unread bytes below which writing goes on."""
     stall_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
-    """A client above the low-water mark for so long is dropped, in seconds."""
+    """A client is dropped that for so long, in seconds, stays above the low-water mark, takes
+    nothing of what it was sent, or pipelines more than is buffered behind a running request."""
 
     @model_validator(mode="after")
     def _marks_are_ordered(self) -> "StreamingSettings":
@@ -94,3 +97,11 @@ class EdgeSettings(SettingsGroup):
     """Bounds on slow readers."""
     backend: BackendSettings = BackendSettings()
     """The services behind."""
+
+    @model_validator(mode="after")
+    def _largest_body_fits(self) -> "EdgeSettings":
+        if self.admission.max_body_bytes_in_flight < self.server.max_body_bytes:
+            raise ValueError(
+                "admission.max_body_bytes_in_flight must be at least server.max_body_bytes"
+            )
+        return self

@@ -44,8 +44,12 @@ class _Output:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.finish = b""
-        self.tokens = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, with nothing to say."""
+        self.texts.clear()
+        self.finish, self.tokens = b"", 0
 
 
 class SseWriter:
@@ -104,17 +108,15 @@ class SseWriter:
     # The backend's side: AnswerConsumer.
 
     def on_started(self, times: AnswerTimes) -> None:
-        """Begin an attempt; what an earlier one left unwritten is forgotten."""
+        """The worker took the request up."""
         self._times = times
-        for output in self._outputs:
-            output.texts.clear()
-            output.finish, output.tokens = b"", 0
         self._is_started = True
         self._wake.set()
 
     def text_writer(self, index: int) -> Callable[[str], None]:
-        """The hot path: a callable that takes output `index`'s deltas."""
+        """The hot path: a callable that takes output `index`'s deltas, of a new attempt."""
         output = self._outputs[index]
+        output.forget()
         head, tail = self._encoder.text_affixes(index)
         write, join, size = self._transport.write, b"".join, len(head) + len(tail)
 
@@ -249,8 +251,9 @@ class SseWriter:
     def _flush(self, index: int, output: _Output) -> None:
         if output.texts:
             head, tail = self._encoder.text_affixes(index)
-            self._write(head + encode_text("".join(output.texts)) + tail)
-            output.texts.clear()
+            # Taken first: what cannot be written must not come up again behind the error.
+            text, output.texts = "".join(output.texts), []
+            self._write(head + encode_text(text) + tail)
             self.has_delivered = True
         if output.finish:
             self._write(output.finish)

@@ -96,7 +96,8 @@ class AnswerConsumer(Protocol):
     def text_writer(self, index: int) -> Callable[[str], None]:
         """The callable that takes output `index`'s text deltas, none of them empty.
 
-        Asked for once an attempt and called once a delta: the hot path.
+        Asked for as an attempt begins, when all that an earlier one said is void, and called once a
+        delta: the hot path.
         """
 
     def on_finish(self, index: int, result: OutputResult) -> None:

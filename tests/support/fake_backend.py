@@ -1,7 +1,7 @@
 """A backend without services: it answers what a test says, when the test says it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from headrace.client.answers import (
@@ -52,10 +52,15 @@ class FakeGeneration:
         self.consumer = consumer
         self.aborted = asyncio.Event()
         self.usage = AnswerUsage(completion_tokens=[0] * options.n)
-        self._writers: list = []
+        self._writers: list[Callable[[str], None]] = []
+        self.attempt()
 
     def abort(self) -> None:
         self.aborted.set()
+
+    def attempt(self) -> None:
+        """The request is sent to a worker, for the first time or once more."""
+        self._writers = [self.consumer.text_writer(i) for i in range(self.options.n)]
 
     def start(self, *, cached: int = 0) -> None:
         """The worker takes the request up."""
@@ -63,7 +68,6 @@ class FakeGeneration:
         self.usage.prompt_tokens = times.prompt_tokens
         self.usage.cached_prompt_tokens = cached
         self.consumer.on_started(times)
-        self._writers = [self.consumer.text_writer(i) for i in range(self.options.n)]
 
     def text(self, text: str, index: int = 0) -> None:
         """A delta of one token."""

@@ -170,6 +170,31 @@ async def test_flush(backend: FakeBackend) -> None:
     assert not generation.aborted.is_set()
 
 
+@pytest.mark.parametrize(
+    "behind", [b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 100, b""], ids=["requests", "body"]
+)
+async def test_pipeliner_is_dropped(backend: FakeBackend, behind: bytes) -> None:
+    """Who sends so much behind a running request that it is not read from is dropped in time."""
+    if not behind:
+        behind = request_head("POST", CHAT, "1.1", {"Content-Length": 2**20}) + bytes(2**20)
+    settings = {"stall_timeout_seconds": 0.3}
+    async with running_edge(backend, streaming=settings) as edge, raw_client(edge.port) as client:
+        client.post(HELLO)
+        generation = await backend.next_generation()
+        client.send(behind)
+
+        await generation.aborted.wait()
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
+
+
+async def test_pipelined_requests_are_answered(edge: EdgeServer, client: RawClient) -> None:
+    """Requests beyond what is buffered are all answered where none takes long."""
+    client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
+
+    assert {(await client.response()).status for _ in range(500)} == {200}
+
+
 async def test_others_go_on(edge: EdgeServer, backend: FakeBackend) -> None:
     """A request in the queue takes the place of one whose client left."""
     async with raw_client(edge.port) as first, raw_client(edge.port) as second:

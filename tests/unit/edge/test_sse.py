@@ -154,9 +154,14 @@ async def test_retry_before_delivery(client: RawClient, backend: FakeBackend) ->
     generation.finish()
     assert not generation.consumer.has_delivered
     generation.usage.completion_tokens = [0]
+    generation.attempt()
+    # The headers go out between the loss and the new attempt's start: nothing of the old follows.
+    assert (await client.head()).status == 200
+    await read_roles(client)
+    assert not generation.consumer.has_delivered
     generation.answer(["kept"])
 
-    events = parse_events((await client.response()).body)
+    events = parse_events(b"".join([chunk async for chunk in client.chunks()]))
 
     assert "kept" == streamed_text(events)
     assert (10, 1, 0) == tuple(

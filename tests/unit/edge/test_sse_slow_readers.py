@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,43 @@ async def test_error_waits_behind_held_text(backend: FakeBackend) -> None:
 
     assert len(BLOCK) * blocks + 4 == len(streamed_text(events))
     assert events[-1]["error"]["code"] == "worker_lost"
+
+
+async def test_crash_in_mid_stream(backend: FakeBackend) -> None:
+    """An unforeseen error after the headers is a frame behind the text, and the stream ends."""
+    async with (
+        running_edge(backend, streaming=SLOW) as edge,
+        raw_client(0, sock=narrow_socket(edge.port)) as client,
+    ):
+        generation = await begun(client, backend)
+        blocks = await fill(generation)
+        # No text: it cannot be encoded, which the handler finds when it writes what was held.
+        generation.text("\ud800")
+        events = parse_events(b"".join([chunk async for chunk in client.chunks()]))
+        assert await client.reader.read() == b""
+
+    assert len(BLOCK) * blocks == len(streamed_text(events))
+    assert events[-1]["error"] == {
+        "message": "The server had an error while processing your request.",
+        "type": "server_error",
+        "param": None,
+        "code": "internal_error",
+    }
+    assert generation.aborted.is_set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's timeout is Linux's")
+async def test_reader_of_nothing_below_the_high_water_mark(backend: FakeBackend) -> None:
+    """A peer that leaves a little unread for ever is dropped too, by the kernel."""
+    backend.texts = ("x" * 100_000,)
+    settings = {"stall_timeout_seconds": 0.5}
+    async with running_edge(backend, streaming=settings) as edge:
+        with narrow_socket(edge.port) as sock:
+            body = json.dumps(HELLO).encode()
+            head = request_head("POST", CHAT, "1.1", {"Content-Length": len(body)})
+            await asyncio.get_running_loop().sock_sendall(sock, head + body)
+            await backend.next_generation()
+            await wait_until(lambda: not edge._runner.server.connections)
 
 
 @pytest.mark.parametrize("is_ended", [False, True])
