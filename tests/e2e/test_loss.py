@@ -291,3 +291,37 @@ async def test_tokenizer_killed_beside_one_worker(lonely: Stack, paced_text: str
     await eventually(is_back, "the tokenizer is connected again", 30)
     assert _STREAMS // 4 <= failed <= _STREAMS // 2
     assert complete == _STREAMS - failed
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_tokenizer_lost_while_it_renders(
+    pairs: Stack, how: signal.Signals, measured: Measured
+) -> None:
+    """A prompt that is being rendered by a lost tokenizer is rendered by the other one."""
+    tokenizer = pairs.tokenizers[0]
+    before = await _connections_seen(pairs.edge, tokenizer)
+    tokenizer.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    body = chat_body(max_tokens=1)
+    tasks = [asyncio.create_task(ask(pairs.edge, body)) for _ in range(4)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        num_waiting = sum(not task.done() for task in tasks)
+        if how == signal.SIGKILL:
+            tokenizer.kill()
+        answers = await asyncio.gather(*tasks)
+        seconds = time.monotonic() - began
+    finally:
+        if tokenizer.is_running:
+            tokenizer.signal(signal.SIGCONT)
+        else:
+            tokenizer.start()
+
+    async def is_back() -> bool:
+        return await _connections_seen(pairs.edge, tokenizer) > before
+
+    await eventually(is_back, "the tokenizer is connected again", 30)
+    measured("all rendered, s", round(seconds, 2))
+    assert num_waiting > 0
+    assert [answer.body for answer in answers if not answer.is_complete] == []
+    assert seconds < _SILENCE + 5
