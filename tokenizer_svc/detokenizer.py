@@ -29,7 +29,7 @@ from headrace.rpc.errors import ServiceError
 from tokenizer_svc.vocabulary import Vocabulary
 
 # What is harmless in a state that is not clean.
-_NOTHING: Mapping[int, str] = MappingProxyType({})
+NOTHING_HARMLESS: Mapping[int, str] = MappingProxyType({})
 
 
 class DecodingRules:
@@ -112,7 +112,7 @@ class Detokenizer:
         self._ends: list[int] = []  # where the text of each token not yet released ends
         self.consumed = 0
         self.stop_index: int | None = None
-        self.fast: Mapping[int, str] = _NOTHING if self._at_start else rules.harmless
+        self.fast: Mapping[int, str] = NOTHING_HARMLESS if self._at_start else rules.harmless
 
     @classmethod
     def resumed(
@@ -158,9 +158,8 @@ class Detokenizer:
         """End the output; returns the text that was held back. Nothing may follow."""
         if self.stop_index is not None:
             return ""
-        self._held += self._pending.decode("utf-8", "replace")
-        self._pending = b""
-        self.fast = _NOTHING
+        self._end_text()
+        self.fast = NOTHING_HARMLESS
         stop = self._rules.find_stop(self._held, self._scanned)
         if stop is not None:
             return self._end_at(*stop)
@@ -171,34 +170,49 @@ class Detokenizer:
     def _feed_one(self, token_id: int) -> str:
         rules = self._rules
         was_clean = self.fast is rules.harmless
-        self._decode(rules.bytes_of(token_id))
+        self._decode(token_id)
         self.consumed += 1
-        self._ends.append(self._base + len(self._held) + bool(self._pending))
         stop = rules.find_stop(self._held, self._scanned)
         if stop is not None:
             return self._end_at(*stop)
         self._scanned = rules.first_possible_start(self._held, self._scanned)
         delta = self._release()
-        if was_clean and not self._ends:
+        if was_clean and self.fast is rules.harmless:
             rules.harmless[token_id] = delta
         return delta
 
-    def _decode(self, raw: bytes) -> None:
-        data = self._pending + raw
+    def _decode(self, token_id: int) -> None:
+        """Append the token's text to the held text, and its end to `_ends`."""
+        data = self._pending + self._rules.bytes_of(token_id)
         text, used = utf_8_decode(data, "replace", False)
         self._pending = data[used:]
+        self._append(text)
+        self._ends.append(self._base + len(self._held) + bool(self._pending))
+
+    def _append(self, text: str) -> None:
         if self._at_start and text:
             text = text.removeprefix(" ")
             self._at_start = False
         self._held += text
 
+    def _end_text(self) -> None:
+        """Append what waited for the rest of its character."""
+        self._held += self._pending.decode("utf-8", "replace")
+        self._pending = b""
+
+    def _settled(self) -> int:
+        """Up to which place of the held text it can be released."""
+        return self._scanned
+
+    def _is_clean(self) -> bool:
+        return not self._ends and not self._at_start
+
     def _release(self) -> str:
-        """Release the tokens that end at or before the scanned place."""
-        count = bisect_right(self._ends, self._base + self._scanned)
+        """Release the tokens that end at or before the settled place."""
+        count = bisect_right(self._ends, self._base + self._settled())
         delta = self._cut(self._ends[count - 1] - self._base) if count else ""
         del self._ends[:count]
-        is_clean = not self._ends and not self._at_start
-        self.fast = self._rules.harmless if is_clean else _NOTHING
+        self.fast = self._rules.harmless if self._is_clean() else NOTHING_HARMLESS
         return delta
 
     def _end_at(self, place: int, stop_index: int) -> str:
@@ -210,7 +224,7 @@ class Detokenizer:
         del self._ends[:count]
         self._held, self._pending = "", b""
         self.stop_index = stop_index
-        self.fast = _NOTHING
+        self.fast = NOTHING_HARMLESS
         return delta
 
     def _cut(self, length: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
 from tokenizer_svc.detokenizer import DecodingRules, Detokenizer
+from tokenizer_svc.fallback_detokenizer import detokenizer_class
 
 
 @dataclass(slots=True)
@@ -68,7 +69,8 @@ class OutputTable:
 
         With prior ids the answer is an entry at once. Raises ServiceError for ids that are refused.
         """
-        state, delta = Detokenizer.resumed(rules, prior_token_ids, released_tokens)
+        state_class = detokenizer_class(rules.vocabulary)
+        state, delta = state_class.resumed(rules, prior_token_ids, released_tokens)
         self._states[handle] = state
         if prior_token_ids:
             answers.add_entry(handle, state, delta)

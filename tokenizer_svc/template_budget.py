@@ -110,11 +110,12 @@ class RenderBudget:
         known = self._sizes.get(id(container))
         if known is not None:
             return known[1]
-        self.tick()
         is_dict = isinstance(container, dict)
         items = chain.from_iterable(container.items()) if is_dict else container
         total = _SEPARATOR_CHARACTERS
-        for item in items:
+        for count, item in enumerate(items):
+            if not count & 1023:
+                self.tick()
             total += _SEPARATOR_CHARACTERS + self.size(item)
             self.require(total)
         self._sizes[id(container)] = container, total  # the reference keeps the id its own

@@ -1,15 +1,17 @@
-"""Small model directories for tests: a ByteLevel BPE trained on a few sentences, a template."""
+"""Small model directories for tests: tokenizers trained on a few sentences, and a template."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from headrace.models.directory import ModelDirectory, open_model_directory
 
 CONTEXT_LENGTH = 256
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MARK = "▁"
+UNKNOWN = "<unk>"
 TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message.role }}{% if message.name %} ({{ message.name }}){% endif %}{{ '\n' }}"
@@ -35,6 +37,47 @@ def train_tokenizer() -> dict[str, Any]:
         show_progress=False,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    document: dict[str, Any] = json.loads(tokenizer.to_str())
+    return document
+
+
+def train_metaspace_tokenizer() -> dict[str, Any]:
+    """A BPE in Llama's manner: a mark for the space, byte tokens for what no token says."""
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(MARK), normalizers.Replace(" ", MARK)]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace(MARK, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    special = [UNKNOWN, *SPECIAL_TOKENS]
+    # Characters beyond ASCII are left to the byte tokens.
+    ascii_only = [text for text in _CORPUS if text.isascii()]
+    trainer = trainers.BpeTrainer(vocab_size=200, show_progress=False, special_tokens=special)
+    tokenizer.train_from_iterator(ascii_only, trainer)
+    document: dict[str, Any] = json.loads(tokenizer.to_str())
+    vocab = document["model"]["vocab"]
+    vocab.update({f"<0x{byte:02X}>": len(vocab) + byte for byte in range(256)})
+    return document
+
+
+def train_unigram_tokenizer() -> dict[str, Any]:
+    """A Unigram in T5's manner: Metaspace before and after, no byte tokens."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=150,
+        show_progress=False,
+        special_tokens=[UNKNOWN, *SPECIAL_TOKENS],
+        unk_token=UNKNOWN,
     )
     tokenizer.train_from_iterator(_CORPUS, trainer)
     document: dict[str, Any] = json.loads(tokenizer.to_str())

@@ -73,7 +73,7 @@ async def test_an_edge_that_reads_nothing_loses_outputs_not_the_stream(
 
     [failure] = [failure for frame in edge.received for failure in frame.failures]
     text = "".join(delta for frame in edge.received for delta in frame.deltas)
-    word = model.vocabulary.token_texts[50]
+    word = model.vocabulary.decode([50])
     assert failure.handle == 1
     assert failure.failure.reason == errors_pb2.ERROR_REASON_OVERLOADED
     assert word is not None

@@ -27,13 +27,11 @@ STOP_ID = TOKENS.index(b"hello")
 
 
 def vocabulary_of(tokens: Sequence[bytes], *, strips_leading_space: bool = False) -> Vocabulary:
-    texts = []
-    for raw in (*tokens, b""):
-        try:
-            texts.append(raw.decode())
-        except UnicodeDecodeError:
-            texts.append(None)
-    return Vocabulary((*tokens, b""), texts, {len(tokens): "<|end|>"}, strips_leading_space)
+    return Vocabulary(
+        (*tokens, b""),
+        silent_ids=frozenset({len(tokens)}),
+        strips_leading_space=strips_leading_space,
+    )
 
 
 VOCABULARY = vocabulary_of(TOKENS)

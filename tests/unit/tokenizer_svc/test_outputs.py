@@ -11,7 +11,7 @@ from tokenizer_svc.rules_cache import RulesCache
 from tokenizer_svc.vocabulary import Vocabulary
 
 TOKENS = ["a", "b", "E", "ND", "word "]
-VOCABULARY = Vocabulary([token.encode() for token in TOKENS], TOKENS, {})
+VOCABULARY = Vocabulary([token.encode() for token in TOKENS])
 A, B, E, ND, WORD = range(5)
 
 

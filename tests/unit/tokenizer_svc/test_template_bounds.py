@@ -55,7 +55,7 @@ def test_time_is_bounded(source: str) -> None:
     error = refusal(source, RenderBounds(max_seconds=0.2))
 
     assert "took too long" in error.message
-    assert monotonic() - begin < 2
+    assert monotonic() - begin < 10  # far from the hours that these would take
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders
+from tokenizers import Tokenizer
 
 from headrace.runtime.errors import StartError
 from tests.support.tokenizer_models import SPECIAL_TOKENS
 from tokenizer_svc.vocabulary import read_vocabulary, vocabulary_from_document
 
 METASPACE_TOKENS = ["<unk>", "</s>", "▁", "▁a", "b", "<0xE6>", "<0x97>", "<0xA5>", "日", "▁▁"]
+METASPACE_TOKENS += ["", "▁▁c", "<0xff>", "<0x20>", "<0x41>", "<0x4>", "a▁b"]
 
 
 def metaspace_document(decoder: dict[str, Any]) -> dict[str, Any]:
@@ -74,29 +75,27 @@ def test_decoding_agrees_with_the_library(
 
 
 def test_special_tokens_and_padding_have_no_text(document: dict[str, Any]) -> None:
-    """Special ids and ids without a token have no bytes; special ones keep their spelling."""
+    """Special ids and ids without a token are silent; special ones have their bytes where kept."""
     size = len(document["model"]["vocab"])
     vocabulary = vocabulary_from_document(document, size + 3)
 
-    assert sorted(vocabulary.special_tokens.values()) == sorted(SPECIAL_TOKENS)
-    assert vocabulary.token_texts[-3:] == ["", "", ""]
-    assert all(vocabulary.token_bytes[i] == b"" for i in vocabulary.special_tokens)
+    assert sorted(vocabulary.special_bytes.values()) == sorted(
+        token.encode() for token in SPECIAL_TOKENS
+    )
+    assert vocabulary.silent_ids == {*vocabulary.special_bytes, size, size + 1, size + 2}
+    assert all(vocabulary.token_bytes[i] == b"" for i in vocabulary.silent_ids)
 
 
-def test_incomplete_characters_have_no_text_of_their_own(document: dict[str, Any]) -> None:
-    """A token that is not whole characters has bytes and no text."""
-    vocabulary = vocabulary_from_document(document)
-    index = vocabulary.token_bytes.index(b"\xe6")
+@pytest.mark.parametrize("content", ["Ġcall é", "é", "Ġx", "日", "<think>", "a b"])
+def test_added_tokens_are_decoded_as_all_others(document: dict[str, Any], content: str) -> None:
+    """Ordinary added tokens go through the decoder, whatever their spelling then means."""
+    added = {"id": 9, "content": content, "special": False, **dict.fromkeys(flags(), False)}
+    changed = {**document, "added_tokens": [*document["added_tokens"], added]}
+    changed["added_tokens"][-1]["id"] = len(document["model"]["vocab"])
+    oracle = Tokenizer.from_str(json.dumps(changed))
+    ids = [oracle.token_to_id(content)]
 
-    assert vocabulary.token_texts[index] is None
-
-
-def test_added_tokens_that_are_not_special_are_literal_text(document: dict[str, Any]) -> None:
-    """Their spelling is not read in the byte alphabet."""
-    added = {"id": 9, "content": "Ġcall é", "special": False}
-    changed = {**document, "added_tokens": [added]}
-
-    assert vocabulary_from_document(changed).token_bytes[9] == "Ġcall é".encode()
+    assert vocabulary_from_document(changed).decode(ids) == oracle.decode(ids)
 
 
 @pytest.mark.parametrize(
@@ -112,15 +111,51 @@ def test_metaspace_with_byte_fallback_agrees_with_the_library(ids: list[int], te
     assert oracle.decode(ids) == text
 
 
-@pytest.mark.parametrize(("scheme", "strips"), [("always", True), ("never", False)])
-def test_metaspace_decoder_strips_where_it_prepends(scheme: str, strips: bool) -> None:
-    """The space that encoding puts in front is taken away again."""
-    decoder = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": True}
-    vocabulary = vocabulary_from_document(metaspace_document(decoder))
-    oracle = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
+REPLACE, BYTES, FUSE, STRIP = LLAMA_DECODER["decoders"]
+DECODERS = {
+    "llama": LLAMA_DECODER,
+    "gemma": {"type": "Sequence", "decoders": [REPLACE, BYTES, FUSE]},
+    "always": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
+    "first": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True},
+    "never": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": True},
+}
+DECODERS["both"] = {"type": "Sequence", "decoders": [DECODERS["always"], BYTES]}
 
-    assert vocabulary.strips_leading_space is strips
-    assert vocabulary.decode([3, 4]) == oracle.decode(["▁a", "b"])
+
+@settings(max_examples=200)
+@given(
+    decoder=st.sampled_from(list(DECODERS)),
+    ids=st.lists(st.integers(0, len(METASPACE_TOKENS) - 1), max_size=12),
+)
+def test_metaspace_decoders_agree_with_the_library(decoder: str, ids: list[int]) -> None:
+    """Spaces in front, and runs of bytes that are no text, come out as the library has them."""
+    document = metaspace_document(DECODERS[decoder])
+    vocabulary = vocabulary_from_document(document)
+    oracle = Tokenizer.from_str(json.dumps({"version": "1.0", **document}))
+
+    assert vocabulary.decode(ids) == oracle.decode(ids)
+    assert vocabulary.decode(ids, keep_special_tokens=True) == oracle.decode(
+        ids, skip_special_tokens=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "part"),
+    [
+        ([BYTES, REPLACE, FUSE], "is not supported"),
+        ([REPLACE, BYTES, STRIP], "is not supported"),
+        ([REPLACE, FUSE, BYTES], "is not supported"),
+        ([{"type": "ByteLevel"}, STRIP], "is not supported"),
+        ([REPLACE, BYTES, FUSE, {**STRIP, "start": 2}], "strips something else"),
+        ([REPLACE, BYTES, FUSE, {**STRIP, "stop": 1}], "strips something else"),
+        ([{**REPLACE, "content": "_"}], "replaces something else"),
+        ([{**REPLACE, "pattern": {"Regex": "x"}}], "replaces something else"),
+    ],
+)
+def test_decoders_of_another_order_are_refused(steps: list[dict[str, Any]], part: str) -> None:
+    """A decoder whose result would differ from ours is refused, not approximated."""
+    with pytest.raises(ValueError, match=part):
+        vocabulary_from_document(metaspace_document({"type": "Sequence", "decoders": steps}))
 
 
 def test_a_family_that_is_not_known_is_refused_by_name(
