@@ -39,14 +39,15 @@ async def run(
     _require_loopback(settings)
     name = DESCRIPTOR.services_by_name["TokenizerService"].full_name
     server = GrpcServer(settings.host, settings.port, [name])
-    pool = EncodingPool(settings.threads, settings.limits.max_pending_encodings)
+    limits = settings.limits
+    pool = EncodingPool(settings.threads, limits.max_pending_encodings, limits.long_text_characters)
     try:
         registry = await asyncio.to_thread(load_models, settings, models or ModelsSettings())
         identity = Identity()
         timing = FrameTiming(
             heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
         )
-        servicer = TokenizerServicer(registry, pool, settings.limits, identity, timing)
+        servicer = TokenizerServicer(registry, pool, limits, identity, timing)
         server.add(add_TokenizerServiceServicer_to_server, servicer)
         await server.serve()
         _log.info(

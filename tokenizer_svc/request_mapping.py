@@ -20,6 +20,11 @@ def template_messages(messages: Iterable[Message]) -> list[Mapping[str, str | No
     return mapped
 
 
+def num_characters(messages: Iterable[Mapping[str, str | None]]) -> int:
+    """Characters that the client wrote."""
+    return sum(len(text) for message in messages for text in message.values() if text)
+
+
 def stop_strings(request: DetokenizeOpen, limits: LimitSettings) -> tuple[str, ...]:
     """The output's stop strings, within the limits."""
     stops = tuple(request.stop_strings)

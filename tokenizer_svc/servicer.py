@@ -24,7 +24,12 @@ from tokenizer_svc.activity import Activity
 from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
 from tokenizer_svc.encoding_pool import EncodingPool
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
-from tokenizer_svc.request_mapping import checked_block_size, checked_text, template_messages
+from tokenizer_svc.request_mapping import (
+    checked_block_size,
+    checked_text,
+    num_characters,
+    template_messages,
+)
 from tokenizer_svc.settings import LimitSettings
 
 
@@ -59,7 +64,8 @@ class TokenizerServicer(TokenizerServiceServicer):
             messages = template_messages(request.messages)
             if request.HasField("block_digests"):
                 checked_block_size(request.block_digests)
-            return await self._pool.run(_rendered, model, messages, request)
+            size = num_characters(messages)
+            return await self._pool.run(size, _rendered, model, messages, request)
 
     async def Encode(  # noqa: N802 (gRPC's name)
         self, request: EncodeRequest, context: grpc.aio.ServicerContext
@@ -69,7 +75,8 @@ class TokenizerServicer(TokenizerServiceServicer):
         with self.activity.call():
             encoder = self._registry.find(request.model).encoder
             encode = encoder.encode if request.allow_special_tokens else encoder.encode_marked
-            ids = await self._pool.run(encode, checked_text(request.text, self._limits))
+            text = checked_text(request.text, self._limits)
+            ids = await self._pool.run(len(text), encode, text)
             return EncodeResponse(token_ids=ids)
 
     async def Decode(  # noqa: N802 (gRPC's name)
@@ -79,7 +86,8 @@ class TokenizerServicer(TokenizerServiceServicer):
         del context
         with self.activity.call():
             model = self._registry.find(request.model)
-            return DecodeResponse(text=await self._pool.run(_decoded, model, request))
+            size = len(request.token_ids)
+            return DecodeResponse(text=await self._pool.run(size, _decoded, model, request))
 
     async def CountTokens(  # noqa: N802 (gRPC's name)
         self, request: CountTokensRequest, context: grpc.aio.ServicerContext
@@ -91,10 +99,11 @@ class TokenizerServicer(TokenizerServiceServicer):
             match request.WhichOneof("input"):
                 case "text":
                     text = checked_text(request.text, self._limits)
-                    ids = await self._pool.run(model.encoder.encode_marked, text)
+                    ids = await self._pool.run(len(text), model.encoder.encode_marked, text)
                 case "conversation":
                     messages = template_messages(request.conversation.messages)
-                    ids = await self._pool.run(model.prompt_renderer().render, messages)
+                    render = model.prompt_renderer().render
+                    ids = await self._pool.run(num_characters(messages), render, messages)
                 case _:
                     message = "Neither text nor conversation is set; one of them is needed."
                     raise ServiceError(

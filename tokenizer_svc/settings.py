@@ -24,6 +24,8 @@ class LimitSettings(SettingsGroup):
     """Calls that may be encoding or waiting for it; more are refused as overloaded."""
     max_text_characters: int = Field(default=2_000_000, ge=1)
     """Longest text of Encode and CountTokens, in characters."""
+    long_text_characters: int = Field(default=65_536, ge=1)
+    """Longer texts and conversations leave one thread to shorter ones, in characters."""
     max_open_outputs: int = Field(default=65_536, ge=1)
     """Outputs that may be open on one Detokenize stream; more are refused as overloaded."""
     max_stop_strings: int = Field(default=16, ge=1, le=64)
@@ -46,7 +48,7 @@ class TokenizerSettings(SettingsGroup):
     insecure: bool = False
     """Allow an address other than loopback, without keys or TLS."""
     threads: int = Field(default=2, ge=1, le=256)
-    """Threads that render templates and encode."""
+    """Threads that render templates and encode; with one, short texts wait for long ones."""
     special_tokens_in_content: SpecialTokensInContent = "text"
     """Special tokens spelt out in messages: plain text, refused, or read as what they say."""
     drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)

@@ -223,7 +223,7 @@ async def blocked_threads(tokenizer: RunningTokenizer, num_jobs: int) -> AsyncIt
 
     async with asyncio.TaskGroup() as group:
         for number in range(num_jobs):
-            group.create_task(tokenizer.pool.run(job, number))
+            group.create_task(tokenizer.pool.run(0, job, number))
         try:
             await asyncio.to_thread(started.wait, 10)
             yield
@@ -250,8 +250,8 @@ async def test_a_waiting_call_is_dropped_with_its_caller(registry: ModelRegistry
         async with blocked_threads(tokenizer, 2):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
-                    await tokenizer.pool.run(ran.append, 1)
-        await tokenizer.pool.run(ran.append, 2)
+                    await tokenizer.pool.run(0, ran.append, 1)
+        await tokenizer.pool.run(0, ran.append, 2)
 
     assert ran == [2]
 

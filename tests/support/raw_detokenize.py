@@ -46,7 +46,7 @@ async def running_tokenizer(
 ) -> AsyncIterator[RunningTokenizer]:
     """Serve the registry over real gRPC on loopback."""
     limits = limits or LimitSettings()
-    pool = EncodingPool(2, limits.max_pending_encodings)
+    pool = EncodingPool(2, limits.max_pending_encodings, limits.long_text_characters)
     servicer = TokenizerServicer(registry, pool, limits, Identity(), timing or FrameTiming())
     server = GrpcServer("127.0.0.1", 0, ["headrace.tokenizer.v1.TokenizerService"])
     server.add(add_TokenizerServiceServicer_to_server, servicer)
