@@ -1,6 +1,5 @@
 """`headrace serve`: one command, everything up, and everything down again."""
 
-import http.client
 import json
 import re
 import shlex
@@ -10,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.e2e.conftest import Measured
+from tests.support.curl_line import post_curl_line
 from tests.support.stack import MODEL, START_SECONDS, clean_environment, wait_for
 
 _END_SECONDS = 60.0
@@ -108,23 +107,6 @@ def _only_sentence(errors: str) -> str:
     return lines[0]
 
 
-def _post(curl: str) -> tuple[int, bytes]:
-    """Do what the curl line says."""
-    words = shlex.split(curl)
-    assert words[:2] == ["curl", "-N"]
-    url = urlsplit(words[2])
-    header, data = words[words.index("-H") + 1], words[words.index("-d") + 1]
-    name, value = header.split(": ")
-    assert url.hostname is not None
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
-    try:
-        connection.request("POST", url.path, data, {name: value})
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
 @pytest.mark.model
 def test_first_contact(serve: Serve, measured: Measured) -> None:
     """The default model: ready line, a curl line that answers, and SIGTERM leaves no process."""
@@ -133,7 +115,7 @@ def test_first_contact(serve: Serve, measured: Measured) -> None:
     measured("ready after, s", round(time.monotonic() - running.began, 1))
     ready = re.search(rf"serves {MODEL} \(openvino engine\), ready in [\d.]+ s", running.output)
     curl = next(line for line in running.output.splitlines() if line.startswith("curl "))
-    status, body = _post(curl)
+    status, body = post_curl_line(curl)
     children = running.children
     running.process.send_signal(signal.SIGTERM)
     code = running.wait()
@@ -165,7 +147,7 @@ def test_settings_file(serve: Serve, tmp_path: Path) -> None:
     head, data, tail = re.split(r"( -d '.*')", curl)
     body = json.loads(shlex.split(data)[1])
     body["messages"][0]["content"] = "x" * 3000
-    status, answer = _post(f"{head} -d {shlex.quote(json.dumps(body))}{tail}")
+    status, answer = post_curl_line(f"{head} -d {shlex.quote(json.dumps(body))}{tail}")
     children = running.children
     running.process.send_signal(signal.SIGINT)
 

@@ -3,7 +3,6 @@
 import os
 import re
 import select
-import shlex
 import signal
 import socket
 import subprocess
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.support.curl_line import post_curl_line
 
 pytestmark = pytest.mark.e2e
 
@@ -81,11 +82,10 @@ def serving(log: Path, *arguments: str) -> Iterator[Served]:
 def test_the_printed_line_answers_and_sigterm_ends_all_in_order(tmp_path: Path) -> None:
     """The curl line streams an answer; then edge, worker and tokenizer end, and none is left."""
     with serving(tmp_path / "log", "--workers", "2") as served:
-        answer = subprocess.run(
-            shlex.split(served.curl), check=True, capture_output=True, text=True, timeout=30
-        ).stdout
-        assert '"chat.completion.chunk"' in answer
-        assert answer.rstrip().endswith("data: [DONE]")
+        status, answer = post_curl_line(served.curl)
+        assert status == 200
+        assert b'"chat.completion.chunk"' in answer
+        assert answer.rstrip().endswith(b"data: [DONE]")
 
         served.process.terminate()
         assert served.wait() == 0
