@@ -13,7 +13,7 @@ from edge.chat import ChatHandler
 from edge.metrics import EdgeMetrics
 from edge.middleware import boundary
 from edge.openai.models import build_model, build_models, find_model
-from edge.replies import REQUEST_ID_HEADER, error_reply, json_reply
+from edge.replies import REQUEST_ID_HEADER, error_reply, json_reply, shown_path, unknown_url
 from edge.request_scope import scope_of
 from edge.service_state import ServiceState
 from edge.settings import EdgeSettings
@@ -22,7 +22,6 @@ from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
 CHAT_PATH = "/v1/chat/completions"
-_SHOWN_PATH_CHARACTERS = 200
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ExpectHandler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -104,7 +103,7 @@ def _method_not_allowed(allowed: str) -> _Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         error = ServiceError(
             errors_pb2.ERROR_REASON_METHOD_NOT_ALLOWED,
-            f"Invalid method for URL ({request.method} {_shown_path(request)}). "
+            f"Invalid method for URL ({request.method} {shown_path(request)}). "
             f"Only {allowed} is allowed here.",
         )
         return error_reply(request, error, {hdrs.ALLOW: allowed})
@@ -113,16 +112,7 @@ def _method_not_allowed(allowed: str) -> _Handler:
 
 
 async def _unknown_url(request: web.Request) -> web.StreamResponse:
-    raise ServiceError(
-        errors_pb2.ERROR_REASON_NOT_FOUND,
-        f"Unknown request URL: {request.method} {_shown_path(request)}. "
-        "Please check the URL for typos.",
-        openai_code="unknown_url",
-    )
-
-
-def _shown_path(request: web.Request) -> str:
-    return request.rel_url.raw_path[:_SHOWN_PATH_CHARACTERS]
+    raise unknown_url(request)
 
 
 async def _health(_request: web.Request) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 import asyncio
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from edge.body_budget import BodyShare
 from edge.settings import ServerSettings
@@ -41,9 +42,16 @@ async def read_body(request: web.BaseRequest, settings: ServerSettings, share: B
     except web.RequestPayloadError as error:
         raise ServiceError(
             errors_pb2.ERROR_REASON_INVALID_REQUEST,
-            f"The request's body could not be read: {str(error).splitlines()[0]}.",
+            f"The request's body could not be read: {_cause(error)}.",
         ) from error
     return bytes(body)
+
+
+def _cause(error: web.RequestPayloadError) -> str:
+    """What was wrong, without the bytes that may be quoted behind a line's end."""
+    cause = error.__cause__
+    message = cause.message if isinstance(cause, HttpProcessingError) else str(error)
+    return (message.splitlines() or ["it is malformed"])[0].rstrip(".")
 
 
 def _too_large(settings: ServerSettings, detail: str) -> ServiceError:

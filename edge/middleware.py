@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge.metrics import EdgeMetrics
-from edge.replies import error_reply
+from edge.replies import error_reply, unknown_url
 from edge.request_scope import RequestScope, scope_of
 from edge.service_state import ServiceState
 from edge.trace_context import TraceContext, read_trace_context
@@ -55,6 +55,9 @@ async def _respond(
         raise
     except ServiceError as error:
         return await _fail(request, scope, error)
+    except web.HTTPNotFound:
+        # What the catch-all route does not match: no path at all, or one with a line break in it.
+        return await _fail(request, scope, unknown_url(request))
     except Exception as error:  # noqa: BLE001 (the boundary: a bug must not end quietly)
         _log.exception("request_crashed", request_id=scope.request_id, error=type(error).__name__)
         failure = ServiceError(

@@ -132,7 +132,12 @@ class EdgeProtocol(web.RequestHandler):
 
     def log_exception(self, *_args: Any, **kwargs: Any) -> None:
         """Log without the connection's bytes."""
-        _log.error("connection_crashed", exc_info=kwargs.get("exc_info", True))
+        error = kwargs.get("exc_info", True)
+        if isinstance(error, web.RequestPayloadError):
+            # The rest of a body that was refused: the peer's fault, and nobody waits for it.
+            _log.info("body_malformed")
+        else:
+            _log.error("connection_crashed", exc_info=error)
 
 
 def _bound_acknowledgement(transport: asyncio.BaseTransport, seconds: float) -> None:

@@ -6,9 +6,11 @@ from aiohttp import web
 
 from edge.openai.errors import error_body, error_headers
 from edge.request_scope import scope_of
+from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
 REQUEST_ID_HEADER = "x-request-id"
+_SHOWN_PATH_CHARACTERS = 200
 # The rest of such a request's body is not worth waiting for.
 _CLOSING_STATUSES = frozenset((408, 413))
 
@@ -39,3 +41,18 @@ def error_reply(
     if status in _CLOSING_STATUSES:
         response.force_close()
     return response
+
+
+def unknown_url(request: web.BaseRequest) -> ServiceError:
+    """The failure of a request that no route takes."""
+    return ServiceError(
+        errors_pb2.ERROR_REASON_NOT_FOUND,
+        f"Unknown request URL: {request.method} {shown_path(request)}. "
+        "Please check the URL for typos.",
+        openai_code="unknown_url",
+    )
+
+
+def shown_path(request: web.BaseRequest) -> str:
+    """The path as messages quote it: its beginning."""
+    return request.rel_url.raw_path[:_SHOWN_PATH_CHARACTERS]

@@ -19,6 +19,7 @@ from headrace.client.answers import ChatMessage, ServedModel
 
 MAX_TOKEN_COUNT = 2**32 - 1
 MAX_LOGIT_BIAS_ENTRIES = 300
+_MAX_MARKS = 500_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +249,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
 
 
 def _parse_json(body: bytes) -> dict[str, Any]:
+    _check_structure(body)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -261,7 +263,28 @@ def _parse_json(body: bytes) -> dict[str, Any]:
         raise problems.refused(
             "We could not parse the JSON body of your request: it must be an object.", None
         )
+    if len(document) > checks.MAX_PROPERTIES:
+        raise problems.refused(
+            f"The JSON body of your request has {len(document)} fields; at most "
+            f"{checks.MAX_PROPERTIES} are allowed.",
+            None,
+        )
     return document
+
+
+def _check_structure(body: bytes) -> None:
+    """Refuse a body that is so much structure that parsing it would hold up everybody else.
+
+    Arrays, objects and keys cost up to a microsecond each, and many times the memory of their
+    bytes. Those inside strings count as well: no context holds a text of so many.
+    """
+    marks = body.count(b"[") + body.count(b"{") + body.count(b":")
+    if marks > _MAX_MARKS:
+        raise problems.refused(
+            f"The JSON body of your request has {marks} opening brackets and colons; at most "
+            f"{_MAX_MARKS} are allowed.",
+            None,
+        )
 
 
 def _take_field(spec: FieldSpec, value: Any, values: dict[str, Any], ignored: set[str]) -> None:

@@ -14,6 +14,7 @@ Check: TypeAlias = Callable[[str, Any], Any]
 
 # Whole numbers outside 64 bits come from the parser as floats.
 _WIDEST_INTEGER = 2.0**63
+MAX_PROPERTIES = 1024
 
 
 def integer(least: int, most: int) -> Check:
@@ -101,9 +102,11 @@ def array(item: Check, most: int, *, of: str) -> Check:
 
 
 def json_object(param: str, value: Any) -> dict[str, Any]:
-    """An object, whatever it holds."""
+    """An object, whatever it holds, of no more properties than anybody has a use for."""
     if not isinstance(value, dict):
         raise problems.wrong_type(param, "an object", value)
+    if len(value) > MAX_PROPERTIES:
+        raise problems.object_too_large(param, MAX_PROPERTIES, len(value))
     return value
 
 

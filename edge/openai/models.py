@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import orjson
 
+from edge.openai.problems import shown
 from headrace.client.answers import ServedModel
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+
+_SHOWN_NAME_CHARACTERS = 256
 
 
 def build_models(models: Sequence[ServedModel]) -> bytes:
@@ -33,7 +36,8 @@ def find_model(models: Sequence[ServedModel], name: str) -> ServedModel:
         )
     raise ServiceError(
         errors_pb2.ERROR_REASON_MODEL_NOT_FOUND,
-        f"The model `{name}` does not exist or you do not have access to it.",
+        f"The model `{shown(name, _SHOWN_NAME_CHARACTERS)}` does not exist or you do not have "
+        "access to it.",
     )
 
 

@@ -138,9 +138,9 @@ def unsupported_value(param: str, value: str) -> ServiceError:
     )
 
 
-def shown(text: str) -> str:
-    """A caller's text as messages quote it: its beginning."""
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+def shown(text: str, most: int = _SHOWN_CHARACTERS) -> str:
+    """A caller's text as messages quote it: its beginning, `most` characters."""
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def _number(value: float) -> str:

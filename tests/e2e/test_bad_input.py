@@ -60,6 +60,17 @@ _BAD_BODIES: dict[str, tuple[bytes, int, str | None]] = {
     "deep arrays": (_with(b'"x": ' + b"[" * 100_000 + b"]" * 100_000), 400, None),
     "deep objects": (_with(b'"x": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000), 400, None),
     "unclosed arrays": (b"[" * 100_000, 400, None),
+    "millions of objects": (_with(b'"x": [' + b'{"a":[]},' * 1_600_000 + b"1]"), 400, None),
+    "a million fields": (
+        _with(b",".join(b'"k%d":1' % number for number in range(1_000_000))),
+        400,
+        None,
+    ),
+    "a model's name of a megabyte": (
+        b'{"messages": [{"role": "user", "content": "x"}], "model": "' + b"m" * 10**6 + b'"}',
+        404,
+        None,
+    ),
     "unknown model": (
         b'{"model": "no", "messages": [{"role": "user", "content": "x"}]}',
         404,
@@ -113,6 +124,7 @@ async def test_bad_body(paced: Stack, name: str) -> None:
 
     error = _require_envelope(answer, status)
     assert param is None or error["param"] == param
+    assert len(answer.body) < 1000
 
 
 @pytest.mark.parametrize("stream", [False, True])

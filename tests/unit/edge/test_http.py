@@ -5,6 +5,7 @@ import zlib
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 
 from edge.http_server import EdgeServer
 from headrace.common.v1 import errors_pb2
@@ -64,6 +65,25 @@ async def test_unknown(client: RawClient, method: str, path: str, status: int, c
     assert (status, code) == (response.status, response.error["code"])
     assert response.headers["x-should-retry"] == "false"
     assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("target", ["CONNECT x:443", "GET /v1/models/a%0ab", "GET /%0d%0a%00"])
+async def test_what_no_route_matches(client: RawClient, target: str) -> None:
+    """A request without a path, or with line breaks in it, is an unknown URL and no crash."""
+    with structlog.testing.capture_logs() as logs:
+        client.send(f"{target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        response = await client.response()
+
+    assert (404, "unknown_url") == (response.status, response.error["code"])
+    assert [] == [line for line in logs if line["log_level"] == "error"]
+
+
+async def test_long_name_is_not_echoed_whole(edge: EdgeServer) -> None:
+    """A model's name is quoted by its beginning."""
+    response = await ask(edge.port, {**HELLO, "model": "m" * 3000})
+
+    assert (404, "model_not_found") == (response.status, response.error["code"])
+    assert f"`{'m' * 256}…`" in response.error["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/models/ps/paced-1.0", "/v1/models/ps%2Fpaced-1.0"])
@@ -143,9 +163,20 @@ async def test_compressed_body(edge: EdgeServer) -> None:
 
     assert (await ask(edge.port, small, headers=headers)).status == 200
     assert (await ask(edge.port, bomb, headers=headers)).status == 413
-    broken = await ask(edge.port, b"not deflate", headers=headers)
+
+
+async def test_garbled_compression(edge: EdgeServer, client: RawClient) -> None:
+    """A body that is not what its encoding says is refused by that name, and is no crash."""
+    with structlog.testing.capture_logs() as logs:
+        client.post(b"not gzip at all", headers={"Content-Encoding": "gzip"})
+        broken = await client.response()
+        assert await client.reader.read() == b""
+
     assert broken.status == 400
-    assert broken.error["message"].startswith("The request's body could not be read")
+    assert broken.error["message"] == (
+        "The request's body could not be read: Can not decode content-encoding: gzip."
+    )
+    assert [] == [line for line in logs if line["log_level"] == "error"]
 
 
 async def test_broken_chunked_body(client: RawClient) -> None:

@@ -48,6 +48,39 @@ BAD_JSON = (
 )
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        b'"x": [' + b"[]," * 500_000 + b"1]",
+        b'"x": [' + b'{"a":1},' * 250_000 + b"1]",
+        b'"x": {' + b",".join(b'"%d":1' % number for number in range(500_000)) + b"}",
+        b'"user": "' + b"[" * 500_000 + b'"',
+    ],
+    ids=["arrays", "objects", "keys", "text"],
+)
+def test_too_much_structure(extra: bytes) -> None:
+    """A body of more arrays, objects and keys than a request can need is refused unparsed."""
+    error = refusal(b'{"model": "m", ' + extra + b"}")
+
+    assert (None, None) == (error.param, code_of(error))
+    assert "at most 500000 are allowed" in str(error)
+
+
+@pytest.mark.parametrize("place", ["body", "message", "stream_options"])
+def test_too_many_properties(place: str) -> None:
+    """No object may have more properties than anybody has a use for."""
+    many = {f"k{number}": 1 for number in range(1025)}
+    bodies = {
+        "body": BASE | many,
+        "message": BASE | {"messages": [USER | many]},
+        "stream_options": BASE | {"stream": True, "stream_options": many},
+    }
+    error = refusal(json.dumps(bodies[place]).encode())
+
+    assert "at most 1024" in str(error)
+    assert len(str(error)) < 250
+
+
 @pytest.mark.parametrize("body", BAD_JSON, ids=lambda body: repr(body[:24]))
 def test_bad_json(body: bytes) -> None:
     """A body that is no JSON object is refused without a param or code, and is not quoted whole."""
