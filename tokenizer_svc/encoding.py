@@ -4,6 +4,7 @@
 special token has one, which holds a random number of this process, so that no client can write it.
 Both split the text around special tokens in the same way, hence give ordinary text the same ids.
 All methods block, release the interpreter lock meanwhile, and may run on several threads at once.
+Making the list of ids keeps the lock, some 20 ms a million: a bound is checked before it is made.
 """
 
 import json
@@ -11,18 +12,28 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
 
 from headrace.runtime.errors import StartError
 
-Encode = Callable[[str], list[int]]
+Count = Callable[[str], int]
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 # A prefix is tried first where the text is longer than this many characters for each allowed token.
 _PROBED_CHARACTERS_PER_TOKEN = 8
+# … and than this many where most characters are not ASCII, of which some take several tokens each.
+_PROBED_WIDE_CHARACTERS_PER_TOKEN = 2
 _PROBE_GROWTH = 4
 # A cut through a text changes the tokens next to it: at most so many more than in the whole.
 _CUT_SLACK_TOKENS = 64
+
+
+class TooManyTokensError(Exception):
+    """A text has more tokens than it may."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} tokens")
+        self.count = count
 
 
 class TextEncoder:
@@ -46,13 +57,27 @@ class TextEncoder:
         self._marked.add_special_tokens([self._mark_token(entry) for entry in special])
         self._moved = self._moved_ids(added)
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of the text; special tokens in it are read as what they say."""
-        return _encode(self._plain, text)
+    def count(self, text: str) -> int:
+        """How many ids `encode` gives."""
+        return len(_encoding(self._plain, text))
 
-    def encode_marked(self, text: str) -> list[int]:
-        """Ids of the text; marks are read as their special tokens, and everything else is text."""
-        ids = _encode(self._marked, text)
+    def count_marked(self, text: str) -> int:
+        """How many ids `encode_marked` gives."""
+        return len(_encoding(self._marked, text))
+
+    def encode(self, text: str, max_tokens: int | None = None) -> list[int]:
+        """Ids of the text; special tokens in it are read as what they say.
+
+        Raises TooManyTokensError.
+        """
+        return _ids(_encoding(self._plain, text), max_tokens)
+
+    def encode_marked(self, text: str, max_tokens: int | None = None) -> list[int]:
+        """Ids of the text; marks are read as their special tokens, and everything else is text.
+
+        Raises TooManyTokensError.
+        """
+        ids = _ids(_encoding(self._marked, text), max_tokens)
         moved = self._moved
         return [moved.get(token_id, token_id) for token_id in ids] if moved else ids
 
@@ -68,15 +93,17 @@ class TextEncoder:
         return {here: there for here, there in moved.items() if here != there}
 
 
-def exceeds(encode: Encode, text: str, max_tokens: int) -> int | None:
+def exceeds(count_tokens: Count, text: str, max_tokens: int) -> int | None:
     """A count of tokens above `max_tokens` that a beginning of a long text has; None if unknown.
 
     Encoding 16 MB takes half a minute; this tries growing beginnings, so that a text which is far
     too long costs little more than one which is just too long.
     """
-    size = _PROBED_CHARACTERS_PER_TOKEN * max(max_tokens, 1)
+    is_wide = len(text.encode("utf-8", "replace")) > 2 * len(text)
+    per_token = _PROBED_WIDE_CHARACTERS_PER_TOKEN if is_wide else _PROBED_CHARACTERS_PER_TOKEN
+    size = per_token * max(max_tokens, 1)
     while size < len(text):
-        count = len(encode(text[:size])) - _CUT_SLACK_TOKENS
+        count = count_tokens(text[:size]) - _CUT_SLACK_TOKENS
         if count > max_tokens:
             return count
         size *= _PROBE_GROWTH
@@ -93,8 +120,14 @@ def _load(document: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+def _encoding(tokenizer: Tokenizer, text: str) -> Encoding:
     # The only call of tokenizers that releases the interpreter lock.
     [encoding] = tokenizer.encode_batch_fast([text], add_special_tokens=False)
+    return encoding
+
+
+def _ids(encoding: Encoding, max_tokens: int | None) -> list[int]:
+    if max_tokens is not None and len(encoding) > max_tokens:
+        raise TooManyTokensError(len(encoding))
     ids: list[int] = encoding.ids
     return ids

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from tokenizer_svc.chat_template import ChatTemplate
-from tokenizer_svc.encoding import TextEncoder, exceeds
+from tokenizer_svc.encoding import TextEncoder, TooManyTokensError, exceeds
 from tokenizer_svc.special_text import SpecialTexts
 
 SpecialTokensInContent = Literal["text", "refuse", "allow"]
@@ -44,29 +44,30 @@ class PromptRenderer:
             limit = min(limit, max_prompt_tokens)
         text = self._template.render(messages)
         # Before anything else that takes longer for a longer text.
-        too_many = exceeds(self._encoder.encode, text, limit)
+        too_many = exceeds(self._encoder.count, text, limit)
         if too_many is not None:
             raise _too_long(limit, f"at least {too_many}")
-        ids = self._encode(messages, text)
-        if len(ids) > limit:
-            raise _too_long(limit, str(len(ids)))
+        try:
+            ids = self._encode(messages, text, limit)
+        except TooManyTokensError as error:
+            raise _too_long(limit, str(error.count)) from error
         if not ids:
             message = "The chat template made an empty prompt of these messages."
             raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
         return ids
 
-    def _encode(self, messages: Sequence[Mapping[str, Any]], text: str) -> list[int]:
+    def _encode(self, messages: Sequence[Mapping[str, Any]], text: str, limit: int) -> list[int]:
         """Ids of the prompt's `text`, special tokens in it being the template's own."""
         if self._policy == "allow" or not self._special_texts.may_be_spelt(messages):
-            return self._encoder.encode(text)
+            return self._encoder.encode(text, limit)
         masked = self._special_texts.masked(messages, text)
         own_text = self._template.render(masked.messages)
         if self._special_texts.found(text) == self._special_texts.found(own_text):
-            return self._encoder.encode(text)
+            return self._encoder.encode(text, limit)
         if self._policy == "refuse":
             raise _refused(self._special_texts.foreign(text, own_text))
         marked = self._special_texts.replaced(own_text, self._encoder.marks)
-        return self._encoder.encode_marked(masked.unmasked(marked))
+        return self._encoder.encode_marked(masked.unmasked(marked), limit)
 
 
 def _too_long(limit: int, tokens: str) -> ServiceError:

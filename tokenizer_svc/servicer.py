@@ -1,6 +1,6 @@
 """The tokenizer's gRPC service: Render, Encode, Decode, CountTokens, Detokenize, GetModel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 
 import grpc
 
@@ -22,6 +22,7 @@ from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from headrace.tokenizer.v1.service_pb2_grpc import TokenizerServiceServicer
 from tokenizer_svc.activity import Activity
 from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
+from tokenizer_svc.encoding import TextEncoder, TooManyTokensError
 from tokenizer_svc.encoding_pool import EncodingPool
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 from tokenizer_svc.request_mapping import (
@@ -31,6 +32,8 @@ from tokenizer_svc.request_mapping import (
     template_messages,
 )
 from tokenizer_svc.settings import LimitSettings
+
+_IDS_AT_ONCE = 65_536
 
 
 class TokenizerServicer(TokenizerServiceServicer):
@@ -74,10 +77,9 @@ class TokenizerServicer(TokenizerServiceServicer):
         del context
         with self.activity.call():
             encoder = self._registry.find(request.model).encoder
-            encode = encoder.encode if request.allow_special_tokens else encoder.encode_marked
-            text = checked_text(request.text, self._limits)
-            ids = await self._pool.run(len(text), encode, text)
-            return EncodeResponse(token_ids=ids)
+            checked_text(request.text, self._limits)
+            max_tokens = self._limits.max_text_tokens
+            return await self._pool.run(len(request.text), _encoded, encoder, request, max_tokens)
 
     async def Decode(  # noqa: N802 (gRPC's name)
         self, request: DecodeRequest, context: grpc.aio.ServicerContext
@@ -99,17 +101,18 @@ class TokenizerServicer(TokenizerServiceServicer):
             match request.WhichOneof("input"):
                 case "text":
                     text = checked_text(request.text, self._limits)
-                    ids = await self._pool.run(len(text), model.encoder.encode_marked, text)
+                    tokens = await self._pool.run(len(text), model.encoder.count_marked, text)
                 case "conversation":
                     messages = template_messages(request.conversation.messages)
                     render = model.prompt_renderer().render
                     ids = await self._pool.run(num_characters(messages), render, messages)
+                    tokens = len(ids)
                 case _:
                     message = "Neither text nor conversation is set; one of them is needed."
                     raise ServiceError(
                         errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="input"
                     )
-            return CountTokensResponse(tokens=len(ids))
+            return CountTokensResponse(tokens=tokens)
 
     async def Detokenize(  # type: ignore[override] # noqa: N802 (gRPC's name; writes by context)
         self, request_iterator: object, context: grpc.aio.ServicerContext
@@ -170,7 +173,30 @@ def _rendered(
         params = request.block_digests
         root = root_digest(params.block_size, params.model, params.lora, params.cache_salt)
         digests = block_digests(root, params.block_size, ids)
-    return RenderResponse(prompt_token_ids=ids, decoder=model.decoder(), block_digests=digests)
+    response = RenderResponse(decoder=model.decoder(), block_digests=digests)
+    _extend(response.prompt_token_ids, ids)
+    return response
+
+
+def _encoded(encoder: TextEncoder, request: EncodeRequest, max_tokens: int) -> EncodeResponse:
+    """The answer to Encode; runs on a thread."""
+    encode = encoder.encode if request.allow_special_tokens else encoder.encode_marked
+    try:
+        ids = encode(request.text, max_tokens)
+    except TooManyTokensError as error:
+        message = f"text has {error.count} tokens; at most {max_tokens} are allowed."
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE, message, param="text"
+        ) from error
+    response = EncodeResponse()
+    _extend(response.token_ids, ids)
+    return response
+
+
+def _extend(field: MutableSequence[int], ids: Sequence[int]) -> None:
+    # In parts, since each keeps the interpreter lock and with it the loop waiting.
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        field.extend(ids[start : start + _IDS_AT_ONCE])
 
 
 def _decoded(model: TokenizerModel, request: DecodeRequest) -> str:

@@ -24,6 +24,8 @@ class LimitSettings(SettingsGroup):
     """Calls that may be encoding or waiting for it; more are refused as overloaded."""
     max_text_characters: int = Field(default=2_000_000, ge=1)
     """Longest text of Encode and CountTokens, in characters."""
+    max_text_tokens: int = Field(default=500_000, ge=1)
+    """Most ids that Encode gives for one text."""
     long_text_characters: int = Field(default=65_536, ge=1)
     """Longer texts and conversations leave one thread to shorter ones, in characters."""
     max_open_outputs: int = Field(default=65_536, ge=1)

@@ -193,6 +193,19 @@ async def test_texts_are_bounded(registry: ModelRegistry) -> None:
     assert "6 characters; at most 5" in error.message
 
 
+async def test_ids_are_bounded(registry: ModelRegistry) -> None:
+    """Encode gives no more ids than allowed; they are counted all the same."""
+    limits = LimitSettings(max_text_tokens=3)
+    async with running_tokenizer(registry, limits=limits) as tokenizer:
+        assert len((await tokenizer.stub.Encode(EncodeRequest(text="123"))).token_ids) == 3
+        error = await refusal(tokenizer.stub.Encode(EncodeRequest(text="1234")))
+        counted = await tokenizer.stub.CountTokens(CountTokensRequest(text="1234"))
+
+    assert error.reason == errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE
+    assert error.message == "text has 4 tokens; at most 3 are allowed."
+    assert counted.tokens == 4
+
+
 async def test_get_model_says_what_is_known(
     models: list[TokenizerModel], registry: ModelRegistry
 ) -> None:

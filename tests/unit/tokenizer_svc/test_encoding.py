@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from headrace.runtime.errors import StartError
 from tests.support.tokenizer_models import SPECIAL_TOKENS
-from tokenizer_svc.encoding import TextEncoder, exceeds
+from tokenizer_svc.encoding import TextEncoder, TooManyTokensError, exceeds
 
 END = "<|im_end|>"
 texts = st.lists(
@@ -94,6 +94,26 @@ def test_truncation_and_padding_of_the_file_are_ignored(document: dict[str, Any]
     assert encoder.encode("The water runs") == TextEncoder(document).encode("The water runs")
 
 
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=texts)
+def test_counts_are_those_of_the_ids(encoder: TextEncoder, text: str) -> None:
+    """Counting makes no list and comes to the same."""
+    assert encoder.count(text) == len(encoder.encode(text))
+    assert encoder.count_marked(text) == len(encoder.encode_marked(text))
+
+
+def test_more_tokens_than_allowed_are_refused(encoder: TextEncoder) -> None:
+    """The bound itself is allowed, and the error has the number."""
+    text = "The water runs"
+    count = encoder.count(text)
+
+    assert encoder.encode(text, count) == encoder.encode(text)
+    for encode in (encoder.encode, encoder.encode_marked):
+        with pytest.raises(TooManyTokensError) as caught:
+            encode(text, count - 1)
+        assert caught.value.count == count
+
+
 def test_a_document_that_is_no_tokenizer_stops_the_start() -> None:
     """The start ends with one sentence."""
     with pytest.raises(StartError, match="the tokenizer cannot be loaded"):
@@ -104,9 +124,9 @@ def test_a_text_that_is_far_too_long_is_not_encoded_whole(encoder: TextEncoder) 
     """Only a beginning in proportion to the bound is encoded."""
     lengths = []
 
-    def counting(text: str) -> list[int]:
+    def counting(text: str) -> int:
         lengths.append(len(text))
-        return encoder.encode(text)
+        return encoder.count(text)
 
     too_many = exceeds(counting, "The water runs. " * 10_000, 100)
 
@@ -121,6 +141,6 @@ def test_only_a_text_that_is_too_long_is_found_to_be(
     encoder: TextEncoder, text: str, bound: int
 ) -> None:
     """What a beginning says is true of the whole."""
-    too_many = exceeds(encoder.encode, text, bound)
+    too_many = exceeds(encoder.count, text, bound)
 
     assert too_many is None or bound < too_many <= len(encoder.encode(text))
