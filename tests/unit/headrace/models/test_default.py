@@ -45,6 +45,7 @@ class Source:
     def convert(self, gguf: Path, folder: Path, _progress: Progress) -> None:
         self.converted += 1
         (folder / "model").write_bytes(gguf.read_bytes())
+        (folder / "tokenizer.json").write_text("{}")
         if self.conversion_fails:
             raise StartError("converting failed")
 
@@ -60,7 +61,11 @@ def test_prepares_a_complete_folder_and_leaves_nothing_else(tmp_path: Path) -> N
     folder = Source().prepare(tmp_path)
 
     assert folder == tmp_path / "tiny"
-    assert sorted(item.name for item in folder.iterdir()) == ["headrace.json", "model"]
+    assert sorted(item.name for item in folder.iterdir()) == [
+        "headrace.json",
+        "model",
+        "tokenizer.json",
+    ]
     assert sorted(item.name for item in tmp_path.iterdir()) == [".tiny.lock", "tiny"]
 
 
@@ -81,7 +86,7 @@ def test_a_folder_of_another_layout_is_replaced(tmp_path: Path) -> None:
     folder = source.prepare(tmp_path, newer)
 
     assert source.converted == 2
-    assert json.loads((folder / "headrace.json").read_text()) == newer.receipt
+    assert newer.receipt.items() <= json.loads((folder / "headrace.json").read_text()).items()
 
 
 def test_a_wrong_hash_is_refused_and_nothing_is_kept(tmp_path: Path) -> None:

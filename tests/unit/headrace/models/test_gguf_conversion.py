@@ -7,12 +7,8 @@ from tokenizers import Tokenizer
 from headrace.models.cache import resolve_model
 from headrace.models.default import DEFAULT_MODEL
 from headrace.models.directory import open_model_directory
-from headrace.models.gguf_conversion import (
-    generation_config,
-    model_config,
-    tokenizer_object,
-    tokenizer_settings,
-)
+from headrace.models.gguf_conversion import generation_config, model_config
+from headrace.models.gguf_tokenizer import tokenizer_object, tokenizer_settings
 
 BYTES_AS_TOKENS = [
     *(chr(code) for code in range(ord("!"), ord("~") + 1)),
@@ -27,6 +23,8 @@ def metadata() -> dict[str, object]:
     """A small model of the same family: three special tokens, all bytes, a few merges."""
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *BYTES_AS_TOKENS, "12", "ab", "Ġa"]
     return {
+        "general.architecture": "llama",
+        "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": [3, 3, 3] + [1] * (len(tokens) - 3),
         "tokenizer.ggml.merges": ["1 2", "a b", "Ġ a"],
@@ -70,7 +68,7 @@ def test_the_written_files_are_a_model_directory(
     files = {
         "tokenizer.json": tokenizer_object(metadata),
         "tokenizer_config.json": tokenizer_settings(metadata),
-        "config.json": model_config(metadata),
+        "config.json": model_config(metadata, is_tied=True),
         "generation_config.json": generation_config(metadata),
     }
     for name, value in files.items():
