@@ -35,7 +35,14 @@ NOTHING_HARMLESS: Mapping[int, str] = MappingProxyType({})
 class DecodingRules:
     """What outputs of one model with the same stop strings and stop token ids share."""
 
-    __slots__ = ("first_characters", "harmless", "stop_strings", "stop_token_ids", "vocabulary")
+    __slots__ = (
+        "_longest_beginning",
+        "first_characters",
+        "harmless",
+        "stop_strings",
+        "stop_token_ids",
+        "vocabulary",
+    )
 
     def __init__(
         self,
@@ -47,6 +54,7 @@ class DecodingRules:
         self.stop_strings = tuple(stop_strings)
         self.stop_token_ids = frozenset(stop_token_ids)
         self.first_characters = frozenset(stop[0] for stop in self.stop_strings)
+        self._longest_beginning = max(map(len, self.stop_strings), default=1) - 1
         self.harmless: dict[int, str] = {}
 
     def bytes_of(self, token_id: int) -> bytes:
@@ -62,23 +70,25 @@ class DecodingRules:
 
     def find_stop(self, text: str, start: int) -> tuple[int, int] | None:
         """Place and index of the stop string that begins first in `text` at or after `start`."""
-        found = None
-        for index, stop in enumerate(self.stop_strings):
-            place = text.find(stop, start)
+        find, found, number = text.find, None, 0
+        for stop in self.stop_strings:
+            place = find(stop, start)
             if place >= 0 and (found is None or place < found[0]):
-                found = place, index
+                found = place, number
+            number += 1  # noqa: SIM113 (for every held-back token: cheaper than enumerate)
         return found
 
     def first_possible_start(self, text: str, start: int) -> int:
         """First place at or after `start` from where the rest of `text` begins a stop string."""
-        if not self.stop_strings:
-            return len(text)
-        for place in range(start, len(text)):
-            if text[place] in self.first_characters:
+        length = len(text)
+        first_characters, stop_strings = self.first_characters, self.stop_strings
+        for place in range(max(start, length - self._longest_beginning), length):
+            if text[place] in first_characters:
                 rest = text[place:]
-                if any(stop.startswith(rest) for stop in self.stop_strings):
-                    return place
-        return len(text)
+                for stop in stop_strings:
+                    if stop.startswith(rest):
+                        return place
+        return length
 
 
 class Detokenizer:
@@ -186,14 +196,14 @@ class Detokenizer:
         data = self._pending + self._rules.bytes_of(token_id)
         text, used = utf_8_decode(data, "replace", False)
         self._pending = data[used:]
-        self._append(text)
+        self._held += self._stripped(text) if self._at_start else text
         self._ends.append(self._base + len(self._held) + bool(self._pending))
 
-    def _append(self, text: str) -> None:
-        if self._at_start and text:
-            text = text.removeprefix(" ")
+    def _stripped(self, text: str) -> str:
+        """The text, which may be the first, without the space that is not part of an answer."""
+        if text:
             self._at_start = False
-        self._held += text
+        return text.removeprefix(" ")
 
     def _end_text(self) -> None:
         """Append what waited for the rest of its character."""
@@ -209,9 +219,13 @@ class Detokenizer:
 
     def _release(self) -> str:
         """Release the tokens that end at or before the settled place."""
-        count = bisect_right(self._ends, self._base + self._settled())
-        delta = self._cut(self._ends[count - 1] - self._base) if count else ""
-        del self._ends[:count]
+        ends = self._ends
+        count = bisect_right(ends, self._base + self._settled())
+        if not count:
+            self.fast = NOTHING_HARMLESS
+            return ""
+        delta = self._cut(ends[count - 1] - self._base)
+        del ends[:count]
         self.fast = self._rules.harmless if self._is_clean() else NOTHING_HARMLESS
         return delta
 

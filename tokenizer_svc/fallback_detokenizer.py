@@ -75,7 +75,8 @@ class FallbackDetokenizer(Detokenizer):
             self._take_byte(raw)
         else:
             self._end_run()
-            self._append(raw.decode())
+            text = raw.decode()
+            self._held += self._stripped(text) if self._at_start else text
             self._note_end()
 
     def _take_byte(self, raw: bytes) -> None:
@@ -94,7 +95,7 @@ class FallbackDetokenizer(Detokenizer):
             self._break_run()
             return
         self._pending = data[used:]
-        self._append(text)
+        self._held += self._stripped(text) if self._at_start else text
         self._note_end(1)
 
     def _note_end(self, num_bytes: int = 0) -> None:

@@ -1,7 +1,6 @@
 """The tokenizer process: models behind one gRPC server."""
 
 import asyncio
-from ipaddress import ip_address
 
 import structlog
 
@@ -10,8 +9,8 @@ from headrace.models.directory import open_model_directory
 from headrace.models.settings import ModelsSettings
 from headrace.rpc.limits import FrameTiming
 from headrace.rpc.server import GrpcServer
-from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
+from headrace.runtime.listening import require_loopback
 from headrace.tokenizer.v1.service_pb2 import DESCRIPTOR
 from headrace.tokenizer.v1.service_pb2_grpc import add_TokenizerServiceServicer_to_server
 from tokenizer_svc.encoding_pool import EncodingPool
@@ -36,7 +35,7 @@ async def run(
     settings: TokenizerSettings, stop: asyncio.Event, models: ModelsSettings | None = None
 ) -> None:
     """Serve until `stop` is set, then drain. Raises StartError for what prevents a start."""
-    _require_loopback(settings)
+    require_loopback("tokenizer", settings.host, insecure=settings.insecure)
     name = DESCRIPTOR.services_by_name["TokenizerService"].full_name
     server = GrpcServer(settings.host, settings.port, [name])
     limits = settings.limits
@@ -63,21 +62,6 @@ async def run(
         await server.stop(0)
         await asyncio.to_thread(pool.close)
     _log.info("tokenizer_stopped", port=server.port)
-
-
-def _require_loopback(settings: TokenizerSettings) -> None:
-    if not (settings.insecure or _is_loopback(settings.host)):
-        raise StartError(
-            f"tokenizer.host is {settings.host}, which others can reach, and callers are not "
-            "checked yet: choose 127.0.0.1, or accept it with tokenizer.insecure"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"  # of other names it is not known
 
 
 async def _drain(server: GrpcServer, servicer: TokenizerServicer, grace_seconds: float) -> None:
