@@ -1,7 +1,6 @@
 """The edge process: starts, serves until told to stop, drains, closes everything in order."""
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
@@ -9,11 +8,12 @@ from typing import TypeAlias
 import structlog
 
 from edge.http_server import EdgeServer
-from edge.settings import BackendSettings, EdgeSettings, ServerSettings
+from edge.settings import AdmissionSettings, BackendSettings, EdgeSettings
 from headrace.client.answers import ChatBackend
 from headrace.client.backend import GrpcChatBackend
 from headrace.rpc.limits import FrameTiming
-from headrace.runtime.errors import StartError
+from headrace.runtime.listening import require_loopback
+from headrace.runtime.open_files import open_files_limit
 
 OpenBackend: TypeAlias = Callable[[BackendSettings], AbstractAsyncContextManager[ChatBackend]]
 _log = structlog.get_logger()
@@ -45,12 +45,14 @@ async def serve(
     on_listening: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until `stop` is set; `on_listening` hears the port. Raises StartError."""
-    check_exposure(settings.server)
+    server_settings = settings.server
+    require_loopback("edge.server", server_settings.host, insecure=server_settings.insecure)
     async with open_backend(settings.backend) as backend:
         server = EdgeServer(settings, backend)
         await server.start()
         try:
-            _log.info("edge_listening", host=settings.server.host, port=server.port)
+            _log.info("edge_listening", host=server_settings.host, port=server.port)
+            _check_open_files(settings.admission)
             if on_listening is not None:
                 on_listening(server.port)
             await stop.wait()
@@ -61,16 +63,9 @@ async def serve(
     _log.info("edge_stopped")
 
 
-def check_exposure(settings: ServerSettings) -> None:
-    """Raise StartError for an address that others can reach, unless that is wanted."""
-    if settings.insecure or settings.host == "localhost":
-        return
-    try:
-        is_loopback = ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise StartError(
-            f"the edge has no API keys, so it listens on loopback only, not on {settings.host}; "
-            "set server.insecure to allow it"
-        )
+def _check_open_files(settings: AdmissionSettings) -> None:
+    """Warn of a limit below what is admitted: connections beyond it are closed without a word."""
+    wanted = settings.max_concurrent_requests + settings.max_queued_requests
+    limit = open_files_limit()
+    if limit <= wanted:
+        _log.warning("open_files_limit_low", limit=limit, admitted_requests=wanted)

@@ -1,4 +1,4 @@
-"""How a service process runs: uvloop, signals, one sentence for what prevents a start.
+"""How a service process runs: uvloop, signals, open files, one sentence for what prevents a start.
 
 The first SIGINT or SIGTERM sets the stop event and the service drains; the second ends the process
 at once. Exit codes: 0 after an ordered stop, 1 for a StartError, 128 + the signal's number when the
@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from headrace.runtime.errors import StartError
+from headrace.runtime.open_files import raise_open_files_limit
 
 SettingsT = TypeVar("SettingsT")
 Service = Callable[[SettingsT, asyncio.Event], Awaitable[None]]
@@ -25,6 +26,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def run_service(run: Service[SettingsT], settings: SettingsT) -> int:
     """Run `run(settings, stop)` to its end on uvloop; returns the process's exit code."""
+    raise_open_files_limit()
     try:
         uvloop.run(_with_signals(run, settings))
     except StartError as error:

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+import structlog
 
-from edge.main import check_exposure, run, serve
+from edge.main import run, serve
 from edge.settings import BackendSettings, EdgeSettings, ServerSettings
 from headrace.client.answers import ChatBackend
 from headrace.runtime.errors import StartError
@@ -151,18 +152,26 @@ async def test_unusable_tls_files() -> None:
         await process.task
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "edge.example"])  # noqa: S104 (refused here)
-async def test_exposure(host: str) -> None:
+async def test_exposure() -> None:
     """Without keys only loopback is listened on, unless that is said to be wanted."""
-    with pytest.raises(StartError, match="loopback only"):
-        await run(EdgeSettings(server=ServerSettings(host=host, port=0)), asyncio.Event())
-    check_exposure(ServerSettings(host=host, insecure=True))
+    exposed = ServerSettings(host="192.0.2.1", port=0)
+    with pytest.raises(StartError, match=r"edge\.server\.host is 192.*edge\.server\.insecure"):
+        await run(EdgeSettings(server=exposed), asyncio.Event())
+    wanted = exposed.model_copy(update={"insecure": True})
+    with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1"):
+        await run(EdgeSettings(server=wanted), asyncio.Event())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_loopback(host: str) -> None:
-    """Every loopback address is fine."""
-    check_exposure(ServerSettings(host=host))
+async def test_low_limit_of_open_files() -> None:
+    """More admitted requests than connections are possible is worth a warning."""
+    admission = {"max_concurrent_requests": 100_000, "max_queued_requests": 100_000}
+    with structlog.testing.capture_logs() as logs:
+        process = Process(FakeBackend(), edge_settings(admission=admission))
+        process.stop.set()
+        await process.task
+
+    (warning,) = [line for line in logs if line["event"] == "open_files_limit_low"]
+    assert warning["admitted_requests"] == 200_000 >= warning["limit"]
 
 
 async def test_run_without_services() -> None:
