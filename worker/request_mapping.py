@@ -5,14 +5,16 @@ OPTIONAL_FIELDS by dotted name, with the test that says whether a request uses i
 is not a use. Bounds are those of protos/headrace/worker/v1/generation.proto.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.worker.v1.generation_pb2 import GenerationRequest
+from headrace.worker.v1.generation_pb2 import Guide as WireGuide
 from headrace.worker.v1.generation_pb2 import SamplingParams as WireSampling
-from worker.engine.seam import EngineRequest, ModelInfo, SamplingParams
+from worker.engine.seam import EngineRequest, Guide, GuideKind, ModelInfo, SamplingParams
 
 _INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
 
@@ -46,9 +48,6 @@ OPTIONAL_FIELDS: Mapping[str, Callable[[GenerationRequest], bool]] = {
 }
 """Fields that an engine may not honour, and whether a request uses them."""
 
-GUIDES_REFUSED = frozenset(name for name in OPTIONAL_FIELDS if name.startswith("guide."))
-"""No engine of this version takes a guide: EngineRequest has no place for one."""
-
 
 def engine_request(request: GenerationRequest, first_key: int, info: ModelInfo) -> EngineRequest:
     """Validate a request against what the engine serves.
@@ -79,6 +78,7 @@ def engine_request(request: GenerationRequest, first_key: int, info: ModelInfo) 
         min_tokens=_min_tokens(request, max_tokens),
         n=n,
         logprobs=_logprobs(request, info),
+        guide=_guide(request),
         cache_salt=request.cache_salt,
         priority=request.priority,
     )
@@ -95,8 +95,7 @@ def _check_model(request: GenerationRequest, info: ModelInfo) -> None:
 
 def _check_honoured(request: GenerationRequest, info: ModelInfo) -> None:
     for name, is_used in OPTIONAL_FIELDS.items():
-        refused = name not in info.honoured_fields or name in GUIDES_REFUSED
-        if refused and is_used(request):
+        if name not in info.honoured_fields and is_used(request):
             raise ServiceError(
                 errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER,
                 f"Unsupported parameter: '{name}' is not honoured by the {info.engine} engine.",
@@ -175,6 +174,41 @@ def _logprobs(request: GenerationRequest, info: ModelInfo) -> int | None:
     if not request.HasField("logprobs"):
         return None
     return _bounded(request, "logprobs", 0, info.max_logprobs)
+
+
+def _guide(request: GenerationRequest) -> Guide | None:
+    if not request.HasField("guide"):
+        return None
+    kind = request.guide.WhichOneof("kind")
+    if kind is None:
+        raise ServiceError(_INVALID, "guide must have a kind.", "guide")
+    if request.ignore_eos:
+        raise ServiceError(
+            _INVALID, "ignore_eos must be false with a guide, which decides the end.", "ignore_eos"
+        )
+    return Guide(kind, _guide_text(request.guide, kind))
+
+
+def _guide_text(wire: WireGuide, kind: GuideKind) -> str:
+    if kind == "json_object":
+        if not wire.json_object:
+            raise ServiceError(
+                _INVALID, "guide.json_object must not be false.", "guide.json_object"
+            )
+        return ""
+    if kind == "choice":
+        alternatives = list(wire.choice.alternatives)
+        if not (alternatives and all(alternatives)):
+            raise ServiceError(
+                _INVALID,
+                "guide.choice must have at least one alternative, and none that is empty.",
+                "guide.choice",
+            )
+        return json.dumps(alternatives, ensure_ascii=False)
+    text: str = getattr(wire, kind)
+    if not text:
+        raise ServiceError(_INVALID, f"guide.{kind} must not be empty.", f"guide.{kind}")
+    return text
 
 
 def _bounded(request: GenerationRequest, name: str, least: int, most: int) -> int:

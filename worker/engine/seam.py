@@ -13,14 +13,17 @@ Rules, the same for every engine (tests/contract/engine holds them to it):
 - after `abort` an engine may stay silent for that key: nobody waits for it, and events that still
   come are dropped by the servicer. Its blocks are free after the iteration that is then running;
 - `submit` returns at once; it raises ServiceError for what it can refuse at once (OVERLOADED,
-  CONTEXT_LENGTH_EXCEEDED for a request that the whole pool cannot hold);
+  CONTEXT_LENGTH_EXCEEDED for a request that the whole pool cannot hold). What takes time to find
+  out, such as a guide that cannot be expressed, is each output's EndedEvent;
+- an output with a guide ends with `stop` at an end token that the guide allows, or its length cuts
+  it; where a guide allows nothing but the end, it ends even before `min_tokens`;
 - an engine that can never go on ends every output with an error, refuses what is submitted, and
   only then lets `failed` return: the process ends, and its supervisor starts a new one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from headrace.common.v1.finish_pb2 import FinishReason
 from headrace.rpc.errors import ServiceError
@@ -46,6 +49,26 @@ class SamplingParams:
         return self.temperature == 0 or self.top_p == 0 or self.top_k == 1
 
 
+GuideKind = Literal["json_schema", "json_object", "regex", "grammar", "structural_tag", "choice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A restriction on the text of an output, as in protos: Guide.
+
+    `text` is what the kind says: for choice a JSON array of the alternatives, for json_object
+    nothing.
+    """
+
+    kind: GuideKind
+    text: str = ""
+
+    @property
+    def param(self) -> str:
+        """The request's field, for refusals."""
+        return f"guide.{self.kind}"
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """A validated request. Ids are below the vocabulary's size; `max_tokens` fits the context.
@@ -65,6 +88,7 @@ class EngineRequest:
     min_tokens: int = 0
     n: int = 1
     logprobs: int | None = None
+    guide: Guide | None = None
     cache_salt: str = ""
     priority: int = 0
 

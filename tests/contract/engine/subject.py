@@ -76,6 +76,18 @@ class Subject:
         known = [i for i in range(100, info.vocabulary_size) if i not in info.end_token_ids]
         return tuple(random.Random(seed).choices(known, k=length))
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, for engines that take guides."""
+        raise NotImplementedError
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of ids without special tokens, for engines that take guides."""
+        raise NotImplementedError
+
+    def chat(self, question: str) -> list[int]:
+        """Ids of a conversation with one question, for engines that take guides."""
+        raise NotImplementedError
+
     def request(self, prompt: Sequence[int] | None = None, **fields: object) -> EngineRequest:
         """A greedy request of at most 24 tokens, unless told otherwise."""
         values = {"max_tokens": 24, "sampling": GREEDY, **fields}

@@ -36,7 +36,10 @@ USES: Mapping[str, Mapping[str, object]] = {
     "guide.regex": {"guide": Guide(regex="[ab]{2}")},
     "guide.grammar": {"guide": Guide(grammar='start: "a" | "b"')},
     "guide.structural_tag": {
-        "guide": Guide(structural_tag='{"type": "structural_tag", "structures": []}')
+        "guide": Guide(
+            structural_tag='{"structures": [{"begin": "<a>", "schema": {"type": "null"}, '
+            '"end": "</a>"}], "triggers": ["<a"]}'
+        )
     },
     "guide.choice": {"guide": Guide(choice=Choice(alternatives=["yes", "no"]))},
     "cache_salt": {"cache_salt": "a"},

@@ -1,6 +1,7 @@
 """The KV cache with the real model: reuse, salts, a small pool, aborts, refusals at the start."""
 
 import random
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.contract.engine_openvino.probe import KV_CACHE_BYTES, Probe, opened
 from tests.support.event_sinks import CollectingSink
 from worker.engine.openvino.graph import compile_graph
 from worker.engine.openvino.settings import OpenVinoSettings
-from worker.engine.seam import EngineLoad
+from worker.engine.seam import EngineLoad, Guide
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="session")]
 
@@ -105,12 +106,13 @@ async def test_random_aborts_leave_no_block_behind(probe: Probe) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("guide", [None, Guide("regex", "[a-z ]{300,400}")])
 async def test_a_small_pool_preempts_and_changes_no_id(
-    probe: Probe, model_directory: ModelDirectory
+    probe: Probe, model_directory: ModelDirectory, guide: Guide | None
 ) -> None:
     """Four outputs in a pool for one and a half have the ids that they have with room for all."""
     prompts = [probe.chat(f"Tell me about the number {number}.") for number in range(4)]
-    fields = {"max_tokens": 50, "ignore_eos": True}
+    fields = {"max_tokens": 50, "min_tokens": 50, "guide": guide}
     expected = await probe.generate_all([probe.request(p, **fields) for p in prompts])
     block_bytes = KV_CACHE_BYTES // probe.engine.load.total_blocks
     async with opened(model_directory, kv_cache_bytes=5 * block_bytes) as small:
@@ -120,6 +122,8 @@ async def test_a_small_pool_preempts_and_changes_no_id(
             small.engine.submit(small.request([5] * 100, max_tokens=62), CollectingSink())
 
     assert [a.token_ids for a in answers] == [a.token_ids for a in expected]
+    if guide is not None:
+        assert all(re.fullmatch("[a-z ]+", probe.decode(a.token_ids)) for a in answers)
     assert load.preemptions > 0
     assert load.referenced_blocks == 0
 

@@ -123,4 +123,3 @@ async def test_info_names_what_changes_the_text(probe: Probe) -> None:
     assert info.system_fingerprint.startswith("openvino-20")
     assert "-reproducible-" in info.system_fingerprint
     assert info.block_size == 32
-    assert "guide.regex" not in info.honoured_fields

@@ -188,12 +188,46 @@ def test_a_neutral_value_is_not_a_use(name: str) -> None:
     assert mapped(NONE) == mapped(NONE, **NEUTRAL[name])
 
 
-@pytest.mark.parametrize("name", [name for name in USES if name.startswith("guide.")])
-def test_guides_are_refused_whatever_an_engine_says(name: str) -> None:
-    """EngineRequest has no place for a guide yet, so none is ever dropped in silence."""
-    info = dataclasses.replace(ALL, honoured_fields=frozenset(OPTIONAL_FIELDS))
+GUIDES = dataclasses.replace(ALL, honoured_fields=frozenset(OPTIONAL_FIELDS))
 
-    assert UNSUPPORTED == refusal(lambda: mapped(info, **USES[name])).reason
+
+@pytest.mark.parametrize(
+    ("wire", "text"),
+    [
+        (Guide(json_schema="{}"), "{}"),
+        (Guide(json_object=True), ""),
+        (Guide(regex="a"), "a"),
+        (Guide(grammar="start: A"), "start: A"),
+        (Guide(structural_tag="{}"), "{}"),
+        (Guide(choice={"alternatives": ["a", 'ü"']}), '["a", "ü\\""]'),
+    ],
+)
+def test_a_guide_keeps_kind_and_text(wire: Guide, text: str) -> None:
+    """Each kind reaches an engine that honours it, with its text as it came."""
+    guide = mapped(GUIDES, guide=wire).guide
+
+    assert guide is not None
+    assert (wire.WhichOneof("kind"), text) == (guide.kind, guide.text)
+    assert guide.param == f"guide.{guide.kind}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"guide": Guide()}, "guide"),
+        ({"guide": Guide(json_object=False)}, "guide.json_object"),
+        ({"guide": Guide(regex="")}, "guide.regex"),
+        ({"guide": Guide(json_schema="")}, "guide.json_schema"),
+        ({"guide": Guide(choice={"alternatives": []})}, "guide.choice"),
+        ({"guide": Guide(choice={"alternatives": ["a", ""]})}, "guide.choice"),
+        ({"guide": Guide(regex="a"), "ignore_eos": True}, "ignore_eos"),
+    ],
+)
+def test_a_guide_that_says_nothing_is_refused(fields: dict[str, object], param: str) -> None:
+    """No kind, an empty text, no alternative, or an end that is not to be: refused by name."""
+    error = refusal(lambda: mapped(GUIDES, **fields))
+
+    assert (INVALID, param) == (error.reason, error.param)
 
 
 RANGES = [

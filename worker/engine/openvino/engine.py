@@ -18,12 +18,13 @@ import structlog
 from headrace.common.v1 import errors_pb2
 from headrace.models.directory import ModelDirectory
 from headrace.rpc.errors import ServiceError
+from worker.engine.openvino.compilations import Compilations
 from worker.engine.openvino.events import SinkEvents
 from worker.engine.openvino.iterations import Iterations
 from worker.engine.openvino.model import LoadedModel, load_model
 from worker.engine.openvino.sequence import Sequence
 from worker.engine.openvino.settings import OpenVinoSettings
-from worker.engine.seam import EngineLoad, EngineRequest, EventSink, ModelInfo
+from worker.engine.seam import EngineLoad, EngineRequest, EventSink, Guide, ModelInfo
 
 Loader = Callable[[ModelDirectory, OpenVinoSettings], LoadedModel]
 
@@ -45,6 +46,7 @@ class OpenVinoEngine:
         self._thread: threading.Thread | None = None
         self._refusal: ServiceError | None = None
         self._failure: asyncio.Future[ServiceError] | None = None
+        self._compilations: Compilations | None = None
         self._submitted_outputs = 0
         self._arrivals = itertools.count()
 
@@ -73,6 +75,9 @@ class OpenVinoEngine:
             loop.call_soon_threadsafe(_deliver, events)
 
         self._iterations = Iterations(self._model, deliver)
+        if self._model.guides is not None:
+            seconds = self._settings.guide_compile_seconds
+            self._compilations = Compilations(self._model.guides, seconds, self._post)
         self._thread = threading.Thread(
             target=self._run, args=(self._iterations, loop), name="openvino-engine", daemon=True
         )
@@ -82,7 +87,8 @@ class OpenVinoEngine:
         """Queue a request.
 
         Raises ServiceError: OVERLOADED when the queue is full, CONTEXT_LENGTH_EXCEEDED when the
-        whole pool cannot hold one of its outputs, and what ended the engine.
+        whole pool cannot hold one of its outputs, INVALID_REQUEST for a guide that is too long,
+        and what ended the engine.
         """
         if self._refusal is not None:
             raise self._refusal
@@ -90,11 +96,19 @@ class OpenVinoEngine:
             raise _failure("The engine has not been started.")
         _check_room(request, self._model.pool_tokens)
         self._check_queue(request.n, self._iterations.snapshot.num_running)
+        leader = self._sequence(request, sink)
+        if request.guide is None:
+            self._post(leader)
+        elif self._compilations is not None:
+            self._compilations.add(leader, request.guide)
+        else:
+            raise _no_end_token(request.guide)
         self._submitted_outputs += request.n
-        self._iterations.post_submit(self._sequence(request, sink))
 
     def abort(self, sink: EventSink, keys: Ids[int]) -> None:
         """End outputs after the iteration that is running; they give no more events after it."""
+        if self._compilations is not None:
+            self._compilations.abort(sink, keys)
         if self._iterations is not None:
             self._iterations.post_abort(sink, tuple(keys))
 
@@ -112,6 +126,8 @@ class OpenVinoEngine:
             errors_pb2.ERROR_REASON_DRAINING, "The engine is stopping."
         )
         self._iterations.post_stop()
+        if self._compilations is not None:
+            self._compilations.close(self._refusal)
         await asyncio.to_thread(self._thread.join)
         self._thread = None
         self._abandon(self._iterations, self._refusal)
@@ -120,7 +136,14 @@ class OpenVinoEngine:
     def _queued_outputs(self) -> int:
         if self._iterations is None or self._model is None:
             return 0
-        return self._submitted_outputs - self._iterations.snapshot.taken_up
+        ended = self._compilations.num_ended if self._compilations is not None else 0
+        return self._submitted_outputs - self._iterations.snapshot.taken_up - ended
+
+    def _post(self, leader: Sequence, aborted: Ids[int] = ()) -> None:
+        if self._iterations is not None:
+            self._iterations.post_submit(leader)
+            if aborted:
+                self._iterations.post_abort(leader.sink, tuple(aborted))
 
     def _check_queue(self, num_outputs: int, num_running: int) -> None:
         """Outputs for which there is a place do not count: they are about to leave the queue."""
@@ -165,6 +188,8 @@ class OpenVinoEngine:
 
     def _fail(self, iterations: Iterations, failure: ServiceError) -> None:
         self._refusal = self._refusal or failure
+        if self._compilations is not None:
+            self._compilations.close(failure)
         self._abandon(iterations, failure)
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(failure)
@@ -190,6 +215,14 @@ def _check_room(request: EngineRequest, pool_tokens: int) -> None:
             f"{pool_tokens}.",
             "max_tokens",
         )
+
+
+def _no_end_token(guide: Guide) -> ServiceError:
+    return ServiceError(
+        errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER,
+        f"{guide.param} needs a model with an end token.",
+        guide.param,
+    )
 
 
 def _failure(message: str) -> ServiceError:

@@ -8,6 +8,7 @@ the loop. From elsewhere only `post_…` may be called, which put a command into
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -16,6 +17,7 @@ from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from worker.engine.openvino.candidates import FloatArray
 from worker.engine.openvino.events import IterationEvents, SinkEvents
+from worker.engine.openvino.guide_grammar import in_words, unusable_guide
 from worker.engine.openvino.logprobs import token_logprob
 from worker.engine.openvino.model import LoadedModel
 from worker.engine.openvino.runner import Feed
@@ -48,6 +50,7 @@ class Iterations:
         self._is_stopping = False
         self._is_abandoned = False
         self._prefilled_tokens = 0
+        self._masks = ThreadPoolExecutor(1, "guide-masks")
         self.snapshot = self._take_snapshot()
 
     def post_submit(self, sequence: Sequence) -> None:
@@ -74,6 +77,7 @@ class Iterations:
                     raise RuntimeError("sequences wait, none runs, and none can be let in")
                 self._end_iteration()
         finally:
+            self._masks.shutdown()
             self._model.runner.close()
 
     def abandon(self, error: ServiceError) -> SinkEvents:
@@ -122,6 +126,7 @@ class Iterations:
     def _step(self, chunks: list[Chunk]) -> None:
         decoding = sum(chunk.sequence.is_decoding for chunk in chunks)
         prefilling = sum(c.num_tokens for c in chunks if not c.sequence.is_decoding)
+        self._begin_masks(chunks)
         begin = time.perf_counter()
         logits = self._model.runner.run([_feed(chunk) for chunk in chunks])
         self._model.speed.observe(decoding, prefilling, time.perf_counter() - begin)
@@ -130,6 +135,13 @@ class Iterations:
         # Aborts that came during the step end here, so that their blocks are free after it.
         self._take_commands(wait=False)
         self._draw(logits, [chunk.sequence for chunk in chunks if chunk.is_last])
+
+    def _begin_masks(self, chunks: list[Chunk]) -> None:
+        """Find out what guides allow next while the model computes."""
+        for chunk in chunks:
+            for sequence in (chunk.sequence, *chunk.sequence.followers):
+                if chunk.is_last and sequence.matcher is not None:
+                    sequence.allowed = self._masks.submit(sequence.matcher.allowed)
 
     def _draw(self, logits: FloatArray, read: Ids[Sequence]) -> None:
         """Draw a token for each output that was `read` to its end, and for those that fork now."""
@@ -160,11 +172,7 @@ class Iterations:
         self, sequence: Sequence, row: FloatArray, token_id: int | None, now: float
     ) -> None:
         if token_id is None:
-            error = ServiceError(
-                errors_pb2.ERROR_REASON_ENGINE_FAILURE,
-                f"The model gave no finite logits for output token {sequence.num_output_tokens}.",
-            )
-            self._end(sequence, now, error=error)
+            self._end(sequence, now, error=_no_token(sequence))
             return
         sequence.append(token_id)
         asked = sequence.request.logprobs
@@ -174,6 +182,8 @@ class Iterations:
             self._end(sequence, now, stop_token_id=token_id)
         elif sequence.num_output_tokens >= sequence.request.max_tokens:
             self._end(sequence, now)
+        elif sequence.matcher is not None and not sequence.matcher.consume([token_id]):
+            self._end(sequence, now, error=_no_token(sequence))
 
     def _end(
         self,
@@ -210,6 +220,17 @@ class Iterations:
             prefilled_tokens=self._prefilled_tokens,
         )
         return Snapshot(load, self._scheduler.num_running, self._scheduler.taken_up)
+
+
+def _no_token(sequence: Sequence) -> ServiceError:
+    """Nothing can be drawn: the guide's fault, or the model's."""
+    problem = sequence.matcher.problem if sequence.matcher is not None else ""
+    if problem and sequence.request.guide is not None:
+        return unusable_guide(sequence.request.guide, in_words(problem))
+    return ServiceError(
+        errors_pb2.ERROR_REASON_ENGINE_FAILURE,
+        f"The model gave no finite logits for output token {sequence.num_output_tokens}.",
+    )
 
 
 def _feed(chunk: Chunk) -> Feed:

@@ -11,6 +11,7 @@ import structlog
 from headrace.models.directory import ModelDirectory
 from worker.engine.openvino.block_pool import BlockPool
 from worker.engine.openvino.graph import compile_graph, unusable
+from worker.engine.openvino.guide_compiler import GuideCompiler
 from worker.engine.openvino.memory import default_kv_cache_bytes, usable_memory_bytes
 from worker.engine.openvino.runner import Feed, Runner, kv_layout, logits_width
 from worker.engine.openvino.sampler import Sampler
@@ -18,6 +19,18 @@ from worker.engine.openvino.scheduler import Scheduler
 from worker.engine.openvino.settings import OpenVinoSettings
 from worker.engine.openvino.step_speed import StepSpeed
 from worker.engine.seam import ModelInfo
+
+GUIDE_FIELDS = frozenset(
+    {
+        "guide.json_schema",
+        "guide.json_object",
+        "guide.regex",
+        "guide.grammar",
+        "guide.structural_tag",
+        "guide.choice",
+    }
+)
+"""Honoured where the model has an end token: a guide allows it, and so ends the answer."""
 
 HONOURED_FIELDS = frozenset(
     {
@@ -52,7 +65,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What one thread needs to generate, and what it serves."""
+    """What one thread needs to generate, and what it serves; guides need an end token."""
 
     info: ModelInfo
     runner: Runner
@@ -60,6 +73,7 @@ class LoadedModel:
     pool: BlockPool
     scheduler: Scheduler
     speed: StepSpeed
+    guides: GuideCompiler | None
 
     @property
     def pool_tokens(self) -> int:
@@ -90,8 +104,9 @@ def load_model(directory: ModelDirectory, settings: OpenVinoSettings) -> LoadedM
     vocabulary_size = min(directory.vocabulary_size, logits_width(compiled))
     pool = BlockPool(num_blocks)
     speed = StepSpeed(settings.target_step_ms / 1000, settings.max_batch_tokens)
+    info = _info(directory, settings, layout.block_size, num_blocks, vocabulary_size)
     loaded = LoadedModel(
-        info=_info(directory, settings, layout.block_size, num_blocks, vocabulary_size),
+        info=info,
         runner=Runner(compiled, num_blocks, vocabulary_size),
         sampler=Sampler(vocabulary_size),
         pool=pool,
@@ -103,6 +118,7 @@ def load_model(directory: ModelDirectory, settings: OpenVinoSettings) -> LoadedM
             max_running=settings.max_num_sequences,
         ),
         speed=speed,
+        guides=_guides(directory, settings, info),
     )
     _warm_up(loaded, min(loaded.pool_tokens, settings.max_batch_tokens))
     _log.info("model_ready", model=directory.name, seconds=_since(begin))
@@ -135,19 +151,33 @@ def _info(
     num_blocks: int,
     vocabulary_size: int,
 ) -> ModelInfo:
+    end_token_ids = frozenset(i for i in directory.end_token_ids if i < vocabulary_size)
     return ModelInfo(
         model=directory.name,
         engine="openvino",
         context_length=min(directory.context_length, num_blocks * block_size),
         block_size=block_size,
         vocabulary_size=vocabulary_size,
-        end_token_ids=frozenset(i for i in directory.end_token_ids if i < vocabulary_size),
+        end_token_ids=end_token_ids,
         tokenizer_fingerprint=directory.tokenizer_fingerprint,
-        honoured_fields=HONOURED_FIELDS,
+        honoured_fields=HONOURED_FIELDS | GUIDE_FIELDS if end_token_ids else HONOURED_FIELDS,
         max_logprobs=MAX_LOGPROBS,
         max_outputs=min(MAX_OUTPUTS, settings.max_num_sequences + settings.max_queued_outputs),
         numerics=settings.numerics,
         system_fingerprint=system_fingerprint(directory, settings.numerics),
+    )
+
+
+def _guides(
+    directory: ModelDirectory, settings: OpenVinoSettings, info: ModelInfo
+) -> GuideCompiler | None:
+    if not info.end_token_ids:
+        return None
+    return GuideCompiler(
+        (directory.path / "tokenizer.json").read_text(encoding="utf-8"),
+        info.end_token_ids,
+        info.vocabulary_size,
+        max_bytes=settings.guide_max_bytes,
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from worker.engine.openvino.adjustments import Adjustments
 from worker.engine.openvino.candidates import FloatArray, IdArray, largest_ids
+from worker.engine.openvino.guide_matcher import BoolArray
 from worker.engine.seam import SamplingParams
 
 # Below this temperature the weights of all but the most probable tokens underflow anyway.
@@ -28,7 +29,8 @@ _GROUP = 256  # tokens whose weights are summed before the draw finds its place
 class Draw:
     """How one token is drawn; `position` counts the output tokens before it.
 
-    `banned_token_ids` cannot be drawn, whatever `adjustments` do.
+    `banned_token_ids` cannot be drawn, whatever `adjustments` do, and `allowed` alone can, where
+    given. Where what is allowed is all banned, the ban gives way.
     """
 
     sampling: SamplingParams
@@ -37,11 +39,14 @@ class Draw:
     position: int
     banned_token_ids: frozenset[int] | None = None
     adjustments: Adjustments | None = None
+    allowed: BoolArray | None = None
 
     @property
     def is_edited(self) -> bool:
         """The logits are not taken as they are."""
-        return bool(self.banned_token_ids) or self.adjustments is not None
+        return (
+            bool(self.banned_token_ids) or self.adjustments is not None or self.allowed is not None
+        )
 
     @property
     def is_greedy(self) -> bool:
@@ -82,12 +87,19 @@ class Sampler:
         return self._draw(row, best, draw)
 
     def _edit(self, row: FloatArray, draw: Draw) -> FloatArray:
-        np.copyto(self._edited, row)
+        edited = self._edited
+        np.copyto(edited, row)
         if draw.adjustments is not None:
-            draw.adjustments.apply(self._edited)
+            draw.adjustments.apply(edited)
+        if draw.allowed is not None:
+            np.copyto(edited, -np.inf, where=~draw.allowed)
         if draw.banned_token_ids:
-            self._edited[list(draw.banned_token_ids)] = -np.inf
-        return self._edited
+            banned = list(draw.banned_token_ids)
+            kept = edited[banned]
+            edited[banned] = -np.inf
+            if draw.allowed is not None and edited.max() == -np.inf:
+                edited[banned] = kept
+        return edited
 
     def _draw(self, row: FloatArray, best: int, draw: Draw) -> int:
         """Draw from weights relative to the most probable token, which weighs exactly 1."""

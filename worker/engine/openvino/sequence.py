@@ -8,10 +8,12 @@ are its `followers` until they fork from it, or queue by themselves.
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from headrace.digest import child_digest, root_digest
 from worker.engine.openvino.adjustments import Adjustments, adjustments_of
+from worker.engine.openvino.guide_matcher import BoolArray, GuideMatcher
 from worker.engine.openvino.sampler import Draw
 from worker.engine.seam import EngineRequest, EventSink
 
@@ -29,6 +31,8 @@ class Sequence:
     end_token_ids: frozenset[int]
     token_ids: list[int] = field(init=False)
     adjustments: Adjustments | None = field(init=False)
+    matcher: GuideMatcher | None = None
+    allowed: "Future[BoolArray] | None" = None
     leader: "Sequence | None" = None
     followers: "list[Sequence]" = field(default_factory=list)
     block_ids: list[int] = field(default_factory=list)
@@ -101,7 +105,7 @@ class Sequence:
         self.num_published_blocks = num_full
 
     def draw(self) -> Draw:
-        """How this output's next token is drawn."""
+        """How this output's next token is drawn; waits for the guide's mask, if there is one."""
         request = self.request
         is_banned = self.num_output_tokens < request.min_tokens
         return Draw(
@@ -111,6 +115,7 @@ class Sequence:
             position=self.num_output_tokens,
             banned_token_ids=request.stop_token_ids | self.end_token_ids if is_banned else None,
             adjustments=self.adjustments,
+            allowed=None if self.allowed is None else self.allowed.result(),
         )
 
     def _extend_digests(self, model: str, block_size: int, num_blocks: int) -> None:

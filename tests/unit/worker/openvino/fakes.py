@@ -129,7 +129,7 @@ def fake_loaded_model(
         numerics="reproducible",
         system_fingerprint="tiny",
     )
-    return LoadedModel(info, runner, Sampler(VOCABULARY_SIZE), pool, scheduler, speed)
+    return LoadedModel(info, runner, Sampler(VOCABULARY_SIZE), pool, scheduler, speed, None)
 
 
 class FakeLoader:

@@ -1,0 +1,98 @@
+"""Compiles guides for one model's vocabulary, within bounds, and keeps what it compiled.
+
+What llguidance cannot express it names, and so does the refusal. Its own limits bound the size of a
+grammar and the work of a step; the first mask, which may take longest, is computed here, so that
+it costs no step of the model.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+from worker.engine.openvino.guide_grammar import grammar_of, in_words, unusable_guide
+from worker.engine.openvino.guide_matcher import GuideMatcher
+from worker.engine.seam import Guide
+
+_KEPT_GUIDES = 64
+_STEP_FUEL = 50_000  # of the lexer, a fourth of the usual: a step of the model waits for the mask
+_LEXER_STATES = 50_000
+
+
+class GuideCompiler:
+    """Makes matchers; `compile` may be called on several threads.
+
+    `tokenizer_json` is the text of the model's tokenizer.json; `end_token_ids` are its own end
+    tokens, at least one; `max_bytes` bounds a guide's text.
+    """
+
+    def __init__(
+        self,
+        tokenizer_json: str,
+        end_token_ids: Collection[int],
+        vocabulary_size: int,
+        *,
+        max_bytes: int,
+    ) -> None:
+        # The file may name another end token than the one that ends this model's answers.
+        self._end_token_ids = sorted(end_token_ids)
+        self._vocabulary_size = vocabulary_size
+        self._max_bytes = max_bytes
+        end = self._end_token_ids[0]
+        self._tokenizer = LLTokenizer(tokenizer_json, n_vocab=vocabulary_size, eos_token=end)
+        self._limits = LLParserLimits(step_lexer_fuel=_STEP_FUEL, max_lexer_states=_LEXER_STATES)
+        self._kept: OrderedDict[Guide, GuideMatcher] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check_size(self, guide: Guide) -> None:
+        """Raise ServiceError for a text that is too long."""
+        size = len(guide.text.encode())
+        if size > self._max_bytes:
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_INVALID_REQUEST,
+                f"{guide.param} has {size} bytes; at most {self._max_bytes} are allowed.",
+                guide.param,
+            )
+
+    def compile(self, guide: Guide, output_prefix: Sequence[int]) -> GuideMatcher:
+        """A matcher behind `output_prefix`; takes up to seconds, and leaves the GIL free.
+
+        Raises ServiceError: the guide cannot be followed, or the prefix does not follow it.
+        """
+        matcher = self._begin(guide)
+        if output_prefix and not matcher.consume(output_prefix):
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_INVALID_REQUEST,
+                f"output_prefix_token_ids does not follow {guide.param}.",
+                "output_prefix_token_ids",
+            )
+        return matcher
+
+    def _begin(self, guide: Guide) -> GuideMatcher:
+        with self._lock:
+            kept = self._kept.get(guide)
+            if kept is not None:
+                self._kept.move_to_end(guide)
+                return kept.copy()
+        matcher = self._compiled(guide)
+        with self._lock:
+            self._kept[guide] = matcher
+            if len(self._kept) > _KEPT_GUIDES:
+                self._kept.popitem(last=False)
+            return matcher.copy()
+
+    def _compiled(self, guide: Guide) -> GuideMatcher:
+        grammar = grammar_of(guide)
+        matcher = GuideMatcher(
+            LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits),
+            self._end_token_ids,
+            self._vocabulary_size,
+        )
+        if not matcher.problem:
+            matcher.allowed()
+        if matcher.problem:
+            raise unusable_guide(guide, in_words(matcher.problem))
+        return matcher
