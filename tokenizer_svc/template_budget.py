@@ -7,7 +7,7 @@ them. Memory is counted as it is taken and never given back; that bounds what li
 """
 
 import sys
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
 from dataclasses import dataclass
 from itertools import chain
 from time import monotonic
@@ -16,12 +16,15 @@ from typing import Any, TypeVar
 from jinja2.utils import Namespace
 
 ValueT = TypeVar("ValueT")
+SequenceT = TypeVar("SequenceT", bound=Sequence[Any])
 _CONTAINERS = (dict, list, tuple, set, frozenset, ItemsView, KeysView, ValuesView)
 # What an element costs beside its place in the container, where the container is new.
 _ELEMENT_BYTES = 64
 # The written form of an object that is neither text, number nor container.
 _OBJECT_CHARACTERS = 64
 _SEPARATOR_CHARACTERS = 4
+# What walks through so many in one call into C, such as sorting, ends within about a second.
+_MAX_ITEMS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,13 @@ class RenderBudget:
                 f"computed a value that is too large: more than {self._max_characters} characters"
             )
 
+    def require_items(self, count: int) -> None:
+        """Raise BoundsExceededError for a sequence of so many elements, before it is made."""
+        if count > _MAX_ITEMS:
+            raise BoundsExceededError(
+                f"computed a value that is too large: more than {_MAX_ITEMS} elements"
+            )
+
     def spend(self, num_bytes: int) -> None:
         """Count memory. Raises BoundsExceededError when there is none left."""
         self._bytes_left -= num_bytes
@@ -70,12 +80,14 @@ class RenderBudget:
             self.require(len(value))
             self.spend(sys.getsizeof(value))
         elif isinstance(value, _CONTAINERS):
+            self.require_items(len(value))
             self.require(self._container_size(value))
             self.spend(sys.getsizeof(value) + _ELEMENT_BYTES * len(value))
         return value
 
-    def share(self, value: ValueT, size: int) -> ValueT:
+    def share(self, value: SequenceT, size: int) -> SequenceT:
         """Count a sequence of `size` made of elements that are there already; returns it."""
+        self.require_items(len(value))
         self.require(size)
         self.spend(sys.getsizeof(value))
         self._sizes[id(value)] = value, size
@@ -95,15 +107,16 @@ class RenderBudget:
 
     def collected(self, values: Iterable[Any]) -> list[Any]:
         """All values of an iterable, within the bounds."""
-        if isinstance(values, str | range):
-            self.require(len(values) * (1 + _SEPARATOR_CHARACTERS))
-        return self.charge(list(self._ticking(values)))
+        if isinstance(values, str):
+            self.require_items(len(values))
+        return self.charge(list(self.ticking(values)))
 
-    def _ticking(self, values: Iterable[Any]) -> Iterator[Any]:
+    def ticking(self, values: Iterable[Any]) -> Iterator[Any]:
+        """The same values, within the time and the number that are allowed."""
         for count, value in enumerate(values):
             if not count & 63:
                 self.tick()
-                self.require(count)
+                self.require_items(count)
             yield value
 
     def _container_size(self, container: Any) -> int:

@@ -21,11 +21,18 @@ REMOVED_FILTERS = frozenset(
 )
 # Filters whose result is one of their arguments: nothing new to count.
 PASSING_FILTERS = frozenset({"d", "default", "first", "last", "max", "min"})
+# Filters that take one element after the other, each when it is asked for.
+LAZY_FILTERS = frozenset({"map", "reject", "rejectattr", "select", "selectattr"})
+# Filters that walk through their value, also where it is a text.
+_WALKING_FILTERS = ("dictsort", "groupby", "max", "min", "reverse", "sort", "unique")
 # Searching for, or stripping, a text longer than this may cost the product of both lengths.
 _MAX_NEEDLE_CHARACTERS = 1024
 _MAX_DIGITS = 100
 _MAX_BITS = 65536
 _MAX_INDENT_CHARACTERS = 64
+# Of a text that is cut at every word or escaped byte by byte.
+_MAX_CUT_CHARACTERS = 2_000_000
+_LINE_ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 _MAX_WIDTH = 999  # three digits, in _WIDE_FIELD and _WIDE_SPEC
 _WIDE_FIELD = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(?:\*|\d{4}|\d*\.(?:\*|\d{4}))")
 _WIDE_SPEC = re.compile(r"\{[^{}]*:[^{}]*(?:\d{4}|\{)")
@@ -54,6 +61,8 @@ def check_product(budget: RenderBudget, left: Any, right: Any) -> None:
     for repeated, times in ((left, right), (right, left)):
         if isinstance(repeated, str | bytes | list | tuple) and isinstance(times, int):
             budget.require(budget.size(repeated) * times)
+        if isinstance(repeated, list | tuple) and isinstance(times, int):
+            budget.require_items(len(repeated) * times)
 
 
 def check_power(_: RenderBudget, base: Any, exponent: Any) -> None:
@@ -98,6 +107,7 @@ def _replace(
 def _join(budget: RenderBudget, values: Any, separator: object = "", attribute: Any = None) -> None:
     del attribute
     if isinstance(values, str | list | tuple | dict):
+        budget.require_items(len(values))
         budget.require(budget.size(values) + len(values) * budget.size(separator))
     elif budget.size(separator) > _MAX_INDENT_CHARACTERS:
         raise BoundsExceededError("joined a sequence of unknown length by a long text")
@@ -110,16 +120,54 @@ def _join_method(budget: RenderBudget, separator: str, values: Any) -> None:
 def _indent(budget: RenderBudget, text: object, width: Any = 4, *_: Any, **__: Any) -> None:
     length = len(width) if isinstance(width, str) else width
     written = str(text)
-    budget.require(len(written) + (1 + len(written.splitlines())) * length)
+    budget.require(len(written) + (1 + _lines(budget, written)) * length)
 
 
 def _width(budget: RenderBudget, text: object, width: Any = 80, *_: Any, **__: Any) -> None:
     budget.require(budget.size(text) + width)
 
 
+def _lines(budget: RenderBudget, text: str) -> int:
+    count = sum(map(text.count, _LINE_ENDS))
+    budget.require_items(count)
+    return count
+
+
+def _split_lines(budget: RenderBudget, text: str, *_: Any, **__: Any) -> None:
+    _lines(budget, text)
+
+
+def _split(
+    budget: RenderBudget, text: str, sep: Any = None, maxsplit: Any = -1, *, backwards: bool = False
+) -> None:
+    if backwards:
+        _needle(budget, text, sep)
+    if isinstance(sep, str) and sep:
+        count = text.count(sep)
+        budget.require_items(count if maxsplit < 0 else min(count, maxsplit))
+    else:
+        _cut(budget, text)
+
+
+def _split_backwards(budget: RenderBudget, text: str, sep: Any = None, maxsplit: Any = -1) -> None:
+    _split(budget, text, sep, maxsplit, backwards=True)
+
+
+def _cut(budget: RenderBudget, text: object, *_: Any, **__: Any) -> None:
+    if budget.size(text) > _MAX_CUT_CHARACTERS:
+        raise BoundsExceededError(
+            f"cut up a text of more than {_MAX_CUT_CHARACTERS} characters word by word"
+        )
+
+
+def _walk(budget: RenderBudget, value: object, *_: Any, **__: Any) -> None:
+    if isinstance(value, str):
+        budget.require_items(len(value))
+
+
 def _parts(budget: RenderBudget, values: object, count: Any, *_: Any, **__: Any) -> None:
-    del values
-    budget.require(count)
+    _walk(budget, values)
+    budget.require_items(count)
 
 
 def _digits(_: RenderBudget, value: object, precision: Any = 0, *__: Any, **___: Any) -> None:
@@ -141,9 +189,10 @@ def _written(budget: RenderBudget, value: object, *_: Any, **__: Any) -> None:
 
 
 def _number_start(
-    _: RenderBudget, values: object, attribute: object = None, start: object = 0
+    budget: RenderBudget, values: object, attribute: object = None, start: object = 0
 ) -> None:
-    del values, attribute
+    del attribute
+    _walk(budget, values)
     if not isinstance(start, int | float):
         raise BoundsExceededError("summed something else than numbers")
 
@@ -153,6 +202,8 @@ def _nothing(_: RenderBudget, *__: Any, **___: Any) -> None:
 
 
 FILTER_GUARDS: Mapping[str, Guard] = {
+    **dict.fromkeys((*_WALKING_FILTERS, *LAZY_FILTERS), _walk),
+    **dict.fromkeys(("title", "urlencode", "wordcount"), _cut),
     "batch": _parts,
     "center": _width,
     "format": check_printf,
@@ -165,20 +216,22 @@ FILTER_GUARDS: Mapping[str, Guard] = {
     "sum": _number_start,
     "tojson": check_json,
     "trim": _needle,
-    "truncate": _nothing,
 }
 
 _PLAIN_TEXT_METHODS = (
     "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit "
     "isidentifier islower isnumeric isprintable isspace istitle isupper lower partition "
-    "removeprefix removesuffix split splitlines startswith swapcase title upper"
+    "removeprefix removesuffix startswith swapcase title upper"
 )
 _TEXT_METHODS: Mapping[str, Guard] = {
     **dict.fromkeys(_PLAIN_TEXT_METHODS.split(), _nothing),
-    **dict.fromkeys(("lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip"), _needle),
+    **dict.fromkeys(("lstrip", "rfind", "rindex", "rpartition", "rstrip"), _needle),
     **dict.fromkeys(("center", "ljust", "rjust", "zfill"), _width),
     "join": _join_method,
     "replace": _replace,
+    "rsplit": _split_backwards,
+    "split": _split,
+    "splitlines": _split_lines,
     "strip": _needle,
 }
 # Of dictionaries, lists, tuples and numbers; none makes anything large.

@@ -26,6 +26,9 @@ _BINOP_GUARDS: dict[str, guards.Guard] = {
     "+": guards.check_sum,
 }
 
+# What compiled loops and blocks add to every call.
+_JINJA_ARGUMENTS = frozenset({"_loop_vars", "_block_vars"})
+
 
 class GenerationTag(Extension):
     """`{% generation %}…{% endgeneration %}`: marks what the assistant says, for training."""
@@ -85,7 +88,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Jinja's hook for calls: time, the size of the result, its memory."""
         budget = self.budget
         budget.tick()
-        is_new = guards.check_method(budget, obj, args, kwargs)
+        given = {name: value for name, value in kwargs.items() if name not in _JINJA_ARGUMENTS}
+        is_new = guards.check_method(budget, obj, args, given)
         result = super().call(context, obj, *args, **kwargs)
         if is_new and isinstance(result, list | tuple):
             budget.spend(budget.size(result))  # of a text that was split, the parts
@@ -121,6 +125,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def _guarded(self, name: str, run: Filter) -> Filter:
         guard = guards.FILTER_GUARDS.get(name)
+        is_lazy = name in guards.LAZY_FILTERS
         is_passing = name in guards.PASSING_FILTERS
         # Jinja's own first argument (context or environment), where the filter takes one.
         skipped = 1 if hasattr(run, "jinja_pass_arg") else 0
@@ -133,6 +138,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 return budget.collected(args[skipped])
             if guard is not None:
                 guard(budget, *args[skipped:], **kwargs)
+            if is_lazy and args[skipped]:
+                args = (*args[:skipped], budget.ticking(args[skipped]), *args[skipped + 1 :])
             result = run(*args, **kwargs)
             return result if is_passing else budget.charge(result)
 
