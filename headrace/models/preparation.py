@@ -35,9 +35,11 @@ def locked(target: Path, progress: Progress) -> Iterator[Path]:
                 progress.end()
             work = cache / f".{name}.partial"
             work.mkdir(exist_ok=True)
-            yield work
-            if not any(work.iterdir()):
-                work.rmdir()
+            try:
+                yield work
+            finally:
+                if not any(work.iterdir()):
+                    work.rmdir()
     except OSError as error:
         raise StartError(f"cannot prepare {name} in {cache}: {error.strerror}") from error
 

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +26,7 @@ def test_version_names_the_build(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("headrace")
 
 
-@pytest.mark.parametrize("argv", [[], ["fly"], ["model", "import"], ["serve", "--prot", "1"]])
+@pytest.mark.parametrize("argv", [[], ["fly"], ["model", "fly"], ["serve", "--prot", "1"]])
 def test_wrong_arguments_end_with_2(argv: list[str]) -> None:
     """What does not exist is not guessed at, nor shortened."""
     with pytest.raises(SystemExit) as caught:
@@ -68,21 +67,6 @@ def test_a_missing_model_is_one_sentence_and_1(
 
     assert main(["serve", "--model", "absent", *ports]) == 1
     assert capsys.readouterr().err.startswith(f"headrace: model absent is not in {tmp_path}")
-
-
-def test_models_of_the_cache_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line for each model; a broken folder is told on stderr and is exit code 1."""
-    folder = tmp_path / "m"
-    folder.mkdir()
-    config = {"max_position_embeddings": 8, "vocab_size": 4, "eos_token_id": 1}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text("{}")
-    assert main(["model", "list", "--cache-dir", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"m\t8 tokens\t{folder}\n"
-
-    (tmp_path / "broken").mkdir()
-    assert main(["model", "list", "--cache-dir", str(tmp_path)]) == 1
-    assert "config.json is missing" in capsys.readouterr().err
 
 
 def test_the_command_loads_no_service_by_itself() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from headrace.models.cache import list_models, resolve_model
 from headrace.models.default import DEFAULT_MODEL
-from headrace.models.directory import ModelDirectory
+from headrace.models.receipt import write_receipt
 from headrace.runtime.errors import StartError
 
 
@@ -47,7 +47,7 @@ def test_an_unknown_name_is_named(tmp_path: Path) -> None:
         resolve_model("other", tmp_path)
 
 
-def test_lists_models_in_order_and_broken_ones_as_errors(tmp_path: Path) -> None:
+def test_lists_models_in_order_and_says_what_is_broken(tmp_path: Path) -> None:
     """Folders in preparation are hidden; a broken folder is reported, not skipped."""
     make_model(tmp_path / "b")
     make_model(tmp_path / "a")
@@ -56,10 +56,36 @@ def test_lists_models_in_order_and_broken_ones_as_errors(tmp_path: Path) -> None
 
     first, second, third = list_models(tmp_path)
 
-    assert isinstance(first, ModelDirectory)
-    assert isinstance(second, ModelDirectory)
-    assert (first.name, second.name) == ("a", "b")
-    assert isinstance(third, StartError)
+    assert [entry.path.name for entry in (first, second, third)] == ["a", "b", "c"]
+    assert first.model is not None
+    assert first.model.name == "a"
+    assert not first.fault
+    assert third.model is None
+    assert "config.json is missing" in third.fault
+
+
+def test_lists_size_and_engine_files(tmp_path: Path) -> None:
+    """The size counts every file; the openvino engine needs both of its files."""
+    folder = make_model(tmp_path / "a")
+    (folder / "openvino_model.xml").write_text("12345")
+    (entry,) = list_models(tmp_path)
+    assert entry.engine_files == ()
+
+    (folder / "openvino_model.bin").write_text("")
+    (entry,) = list_models(tmp_path)
+    assert entry.engine_files == ("openvino",)
+    assert entry.size_bytes == sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_a_file_of_another_size_is_broken(tmp_path: Path) -> None:
+    """What the receipt recorded is compared by size, which costs nothing."""
+    folder = make_model(tmp_path / "a")
+    write_receipt(folder, {})
+    (folder / "tokenizer.json").write_text("{ }")
+
+    (entry,) = list_models(tmp_path)
+    assert entry.fault == "tokenizer.json has 3 bytes, recorded are 2"
+    assert entry.model is None
 
 
 def test_an_absent_cache_holds_nothing(tmp_path: Path) -> None:
