@@ -185,7 +185,7 @@ class Connection:
 
     async def _body(self, answer: Answer) -> AsyncIterator[bytes]:
         if answer.headers.get("transfer-encoding") == "chunked":
-            while size := int(await self.reader.readline() or b"x", 16):
+            while size := int(await self.read_until(b"\r\n"), 16):
                 yield (await self.reader.readexactly(size + 2))[:-2]
             await self.reader.readline()
         elif "content-length" in answer.headers:

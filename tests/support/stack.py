@@ -91,6 +91,11 @@ class Service:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def num_open_files(self) -> int:
+        """Open files, connections among them."""
+        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
+
     def spawn(self) -> None:
         """Start the process; `await_listening` waits until it serves."""
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
