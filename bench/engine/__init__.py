@@ -1,0 +1,1 @@
+"""Speed of the CPU engine beside OpenVINO GenAI's, and gaps between tokens while prompts arrive."""
