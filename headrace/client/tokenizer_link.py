@@ -25,6 +25,11 @@ from headrace.tokenizer.v1.model_pb2 import GetModelRequest, GetModelResponse
 from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from headrace.tokenizer.v1.service_pb2_grpc import TokenizerServiceStub
 
+# Several workers' frames come at any time: with many outputs those of 5 ms go out as one, which
+# costs a delta at most so much and saves about a sixth of the edge's CPU time.
+_MERGE_SECONDS = 0.005
+_MANY_OUTPUTS = 64
+
 
 class TextOutput(Protocol):
     """One output's text; all calls come on the loop."""
@@ -94,6 +99,8 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
 
     def feed(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
         """Send token entries; with the next frame, which carries all that this loop turn adds."""
+        is_busy = len(self._outputs) >= _MANY_OUTPUTS
+        self._outbox.merge_seconds = _MERGE_SECONDS if is_busy else 0.0
         self._outbox.feed(handles, counts, token_ids)
         self._wake()
 

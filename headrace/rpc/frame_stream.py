@@ -59,6 +59,9 @@ class FrameCall(Protocol[ReceivedT_co, Sent_contra]):
 class Outbox(Protocol[BuiltT_co]):
     """A frame under construction."""
 
+    merge_seconds: float
+    """Least time between two frames: what comes sooner is merged. 0 = a frame a loop turn."""
+
     @property
     def is_empty(self) -> bool:
         """Nothing waits."""
@@ -220,8 +223,9 @@ class FrameStream(Generic[In, Out]):
                 return
 
     async def _merge_pause(self) -> None:
-        wait = self._last_sent_at + self._timing.merge_seconds - self._loop.time()
-        if self._timing.merge_seconds and wait > 0:
+        merge_seconds = self._outbox.merge_seconds
+        wait = self._last_sent_at + merge_seconds - self._loop.time()
+        if merge_seconds and wait > 0:
             await asyncio.sleep(wait)
             self._wake.clear()
 

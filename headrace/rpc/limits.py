@@ -18,8 +18,6 @@ class FrameTiming:
     heartbeat_seconds: float = 5.0
     silence_seconds: float = 15.0
     hello_seconds: float = 5.0
-    merge_seconds: float = 0.0
-    """Least time between two frames: what comes sooner is merged. 0 = a frame a loop turn."""
 
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (

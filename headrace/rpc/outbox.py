@@ -28,6 +28,8 @@ class RollingOutbox(Generic[FrameT]):
         self._waiting: deque[tuple[FrameT, int]] = deque()
         self.pending_tokens = 0
         """Tokens that wait in all frames."""
+        self.merge_seconds = 0.0
+        """Least time between two frames; its owner may change it at any time."""
 
     @property
     def is_empty(self) -> bool:

@@ -28,7 +28,7 @@ class GatedPool:
         self.has_job = asyncio.Event()
         self.gate = asyncio.Event()
 
-    async def run(self, job: Callable[..., Any], *args: Any) -> Any:
+    async def run(self, _characters: int, job: Callable[..., Any], *args: Any) -> Any:
         self.has_job.set()
         await self.gate.wait()
         return job(*args)
