@@ -122,6 +122,9 @@ class EdgeProtocol(web.RequestHandler):
         """The response to what never reached a handler, or left one in an unforeseen way."""
         if isinstance(exc, ConnectionError):
             raise exc
+        if exc is not None and status >= 500:
+            # Not even the error boundary held it: the log is all that will tell.
+            _log.error("request_crashed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionResetError("the response has begun already") from exc
         error = _protocol_error(status, message)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -132,6 +133,29 @@ async def test_crash_in_mid_stream(backend: FakeBackend) -> None:
         "code": "internal_error",
     }
     assert generation.aborted.is_set()
+
+
+async def test_crash_behind_the_crash(backend: FakeBackend) -> None:
+    """Where not even the error can be written the stream is cut, and the log says why."""
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            running_edge(backend, streaming=SLOW) as edge,
+            raw_client(0, sock=narrow_socket(edge.port)) as client,
+        ):
+            client.post({**STREAM, "n": 2})
+            generation = await backend.next_generation()
+            generation.start()
+            await client.head()
+            await fill(generation)
+            generation.text("\ud800", 0)
+            generation.text("\ud800", 1)
+            body = await client.reader.read()
+            assert (await ask(edge.port, b"{")).status == 400
+
+    assert not body.endswith(b"0\r\n\r\n")
+    assert generation.aborted.is_set()
+    crashes = [line for line in logs if line["log_level"] == "error"]
+    assert ["request_crashed", "request_crashed"] == [line["event"] for line in crashes]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's timeout is Linux's")
