@@ -37,7 +37,7 @@ class DecodingRules:
 
     __slots__ = (
         "_longest_beginning",
-        "first_characters",
+        "_stops_by_first_character",
         "harmless",
         "stop_strings",
         "stop_token_ids",
@@ -53,7 +53,9 @@ class DecodingRules:
         self.vocabulary = vocabulary
         self.stop_strings = tuple(stop_strings)
         self.stop_token_ids = frozenset(stop_token_ids)
-        self.first_characters = frozenset(stop[0] for stop in self.stop_strings)
+        self._stops_by_first_character: dict[str, list[str]] = {}
+        for stop in self.stop_strings:
+            self._stops_by_first_character.setdefault(stop[0], []).append(stop)
         self._longest_beginning = max(map(len, self.stop_strings), default=1) - 1
         self.harmless: dict[int, str] = {}
 
@@ -81,11 +83,12 @@ class DecodingRules:
     def first_possible_start(self, text: str, start: int) -> int:
         """First place at or after `start` from where the rest of `text` begins a stop string."""
         length = len(text)
-        first_characters, stop_strings = self.first_characters, self.stop_strings
+        find_stops = self._stops_by_first_character.get
         for place in range(max(start, length - self._longest_beginning), length):
-            if text[place] in first_characters:
+            stops = find_stops(text[place])
+            if stops is not None:
                 rest = text[place:]
-                for stop in stop_strings:
+                for stop in stops:
                     if stop.startswith(rest):
                         return place
         return length

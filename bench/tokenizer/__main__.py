@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from bench.tokenizer.encoding import (
     running_service,
 )
 
+_MAX_REQUEST_BYTES = 15_000_000
 _DECODED_TOKENS = (2_000, 20_000, 200_000)
 
 
@@ -64,21 +65,28 @@ def _print_decoding(samples: Sequence[DecodingSample]) -> None:
         print(f"{row[0].family + ', ' + row[0].state:48}{costs}")
 
 
+def _encodings(lengths: Sequence[int]) -> Iterator[tuple[int, str, str]]:
+    """Characters, call and text of each point, as far as messages may be so large."""
+    for characters in lengths:
+        for call in ("CountTokens", "Encode"):
+            for text, pattern in TEXTS.items():
+                wide = characters * len(pattern.encode()) / len(pattern)
+                if wide < _MAX_REQUEST_BYTES and (call == "CountTokens" or characters <= 500_000):
+                    yield characters, call, text
+
+
 async def _measure_encoding(
     arguments: argparse.Namespace,
 ) -> tuple[list[EncodingSample], list[FairnessSample]]:
     samples, fairness = [], []
     print(f"{'encoding':38}{'tokens':>10}{'Mchar/s':>9}  lag ms: p50    p99    max   peak MB")
     async with running_service(arguments.model) as stub:
-        for characters in arguments.characters:
-            for call in ("CountTokens", "Encode"):
-                for text in TEXTS:
-                    rounds = [
-                        await measure_text(stub, call, text, characters)
-                        for _ in range(arguments.rounds)
-                    ]
-                    samples.extend(rounds)
-                    _print_encoding(rounds)
+        for characters, call, text in _encodings(arguments.characters):
+            rounds = [
+                await measure_text(stub, call, text, characters) for _ in range(arguments.rounds)
+            ]
+            samples.extend(rounds)
+            _print_encoding(rounds)
         for long_texts in (0, 4):
             fairness.append(await measure_fairness(stub, long_texts))
             _print_fairness(fairness[-1])
