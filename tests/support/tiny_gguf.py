@@ -51,12 +51,12 @@ class TinyGguf:
     def write(self, path: Path) -> Path:
         """Write the file; the same fields give the same bytes."""
         writer = gguf.GGUFWriter(path, self.architecture)
-        metadata = {**self._metadata(), **self.changes}
+        metadata = {**self.metadata(), **self.changes}
         for key, value in metadata.items():
             if value is not None:
                 _add(writer, key, value)
         kind = self.matrix_kind or _KINDS[self.file_type]
-        for name, values in self._tensors(len(metadata["tokenizer.ggml.tokens"] or [])).items():
+        for name, values in self.tensors().items():
             if name in self.drop:
                 continue
             if values.ndim == 1:
@@ -69,7 +69,8 @@ class TinyGguf:
         writer.close()
         return path
 
-    def _metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
+        """What the file says of itself but for its architecture and `changes`."""
         document = train_tokenizer()
         vocab: dict[str, int] = document["model"]["vocab"]
         tokens = sorted(vocab, key=vocab.__getitem__)
@@ -101,7 +102,9 @@ class TinyGguf:
             "tokenizer.chat_template": TEMPLATE,
         }
 
-    def _tensors(self, num_tokens: int) -> dict[str, npt.NDArray[np.float32]]:
+    def tensors(self) -> dict[str, npt.NDArray[np.float32]]:
+        """All weights by name, rows first, before they are made narrower."""
+        num_tokens = len(self.metadata()["tokenizer.ggml.tokens"])
         random = np.random.default_rng(7)
 
         def matrix(rows: int, columns: int) -> npt.NDArray[np.float32]:
