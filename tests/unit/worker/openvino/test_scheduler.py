@@ -169,6 +169,19 @@ def test_waiting_outweighs_priority_in_time() -> None:
     assert [who for who, _ in bench.step()] == [old]
 
 
+def test_a_stream_of_urgent_requests_starves_nobody() -> None:
+    """One more urgent by a point arrives every second for the only place: it has its turn."""
+    bench = _Bench(max_running=1)
+    patient = bench.add(0, range(4), max_tokens=1)
+    arrivals = 0
+    while not _is_done(patient):
+        arrivals += 1
+        bench.add(arrivals, range(4), max_tokens=1, priority=1)
+        bench.step()
+
+    assert arrivals == 30
+
+
 def test_nobody_overtakes_who_waits_for_blocks() -> None:
     """A small request behind a large one that does not fit yet waits as well."""
     bench = _Bench(num_blocks=8)
