@@ -22,7 +22,8 @@ def refusing(program: Callable[[], None]) -> int:
     try:
         program()
     except UnservableError as error:
-        sys.stderr.write(f"\n{error}\n")
+        # On one line, whatever a library's message has in it.
+        sys.stderr.write(f"\n{' '.join(str(error).split())}\n")
         return _REFUSED
     return 0
 

@@ -130,8 +130,7 @@ def _write_weights(source: Path, folder: Path) -> None:
     try:
         openvino_genai.LLMPipeline(str(link), "CPU", enable_save_ov_model=True)
     except RuntimeError as error:
-        words = " ".join(str(error).split())
-        raise UnservableError(f"OpenVINO GenAI cannot read it: {words}") from error
+        raise UnservableError(f"OpenVINO GenAI cannot read it: {error}") from error
     link.unlink()
     for stem in ("openvino_tokenizer", "openvino_detokenizer"):
         for suffix in (".xml", ".bin"):
