@@ -2,10 +2,11 @@
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from edge.body_budget import BodyShare
+from edge.content_encoding import PIECE_BYTES, body_decoder
 from edge.settings import ServerSettings
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -25,14 +26,21 @@ async def read_body(request: web.BaseRequest, settings: ServerSettings, share: B
     body that breaks its own framing or compression.
     """
     check_announced_length(request, settings)
+    decoder = body_decoder(request.headers.get(hdrs.CONTENT_ENCODING, ""))
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_timeout_seconds):
             while chunk := await request.content.readany():
-                body += chunk
-                if len(body) > settings.max_body_bytes:
-                    raise _too_large(settings, "more bytes were sent")
-                share.add(len(chunk))
+                for piece in decoder.pieces(chunk):
+                    body += piece
+                    if len(body) > settings.max_body_bytes:
+                        raise _too_large(settings, "more bytes were sent")
+                    share.add(len(piece))
+                    if len(body) > PIECE_BYTES:
+                        # What is there already does not wait: others must have their turn.
+                        await asyncio.sleep(0)
+        decoder.finish()
+        return bytes(body)
     except TimeoutError:
         raise ServiceError(
             errors_pb2.ERROR_REASON_REQUEST_TIMEOUT,
@@ -44,7 +52,9 @@ async def read_body(request: web.BaseRequest, settings: ServerSettings, share: B
             errors_pb2.ERROR_REASON_INVALID_REQUEST,
             f"The request's body could not be read: {_cause(error)}.",
         ) from error
-    return bytes(body)
+    finally:
+        # An error's traceback would keep it for as long as its response takes.
+        body.clear()
 
 
 def _cause(error: web.RequestPayloadError) -> str:

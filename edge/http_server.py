@@ -69,6 +69,8 @@ class EdgeServer:
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._settings.keepalive_timeout_seconds,
             access_log=None,
+            # See content_encoding.py.
+            auto_decompress=False,
         )
 
     async def drain(self) -> None:
