@@ -21,6 +21,8 @@ from worker.events import (
 )
 from worker.request_mapping import engine_request
 
+_LAST_HANDLE = 2**64 - 1
+
 
 class AttachSession:
     """The engine's sink for one stream; engine keys are the stream's handles.
@@ -80,6 +82,8 @@ class AttachSession:
                 f"edge opened handle {first} after handle {self._highest_handle}"
             )
         self._highest_handle = first + max(1, submission.request.n) - 1
+        if self._highest_handle > _LAST_HANDLE:
+            raise FrameViolationError(f"edge opened handle {self._highest_handle}, beyond 64 bits")
         try:
             self._open_request(submission)
         except ServiceError as error:

@@ -84,6 +84,19 @@ async def test_a_reused_handle_ends_the_stream() -> None:
     assert "7" in (caught.value.details() or "")
 
 
+@pytest.mark.parametrize(("first", "n"), [(2**64 - 1, 2), (2**64 - 3, 10**9)])
+async def test_a_handle_beyond_64_bits_ends_the_stream(first: int, n: int) -> None:
+    """Outputs whose handles cannot be named are a bug of the edge, and end its stream by name."""
+    async with running_worker(ScriptedEngine()) as worker:
+        raw = RawAttach(worker.stub)
+        await raw.submit(first, generation(n=n))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await raw.read_to_end()
+
+    assert grpc.StatusCode.FAILED_PRECONDITION == caught.value.code()
+    assert "beyond 64 bits" in (caught.value.details() or "")
+
+
 async def test_order_per_handle() -> None:
     """An output is accepted, started, fed and ended, in this order, with exactly one terminal."""
     engine = ScriptedEngine()
