@@ -46,6 +46,9 @@ def pull_model(
         return target
     target = new_target(name, settings.cache_dir)
     with locked(target, progress) as work:
+        if read_receipt(target).get("source") == model:
+            # Another process was quicker.
+            return target
         refuse_taken(target)
         downloads = work / "download"
         downloads.mkdir(exist_ok=True)

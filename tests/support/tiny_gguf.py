@@ -5,7 +5,7 @@ and insists on `general.file_type`; rows of quantised matrices are multiples of 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,7 @@ class TinyGguf:
     drop: frozenset[str] = frozenset()
     extra: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
     matrix_kind: gguf.GGMLQuantizationType | None = None
-
-    def but(self, **changes: Any) -> "TinyGguf":
-        """The same with some fields changed."""
-        return replace(self, **changes)
+    embedding_kind: gguf.GGMLQuantizationType | None = None
 
     def write(self, path: Path) -> Path:
         """Write the file; the same fields give the same bytes."""
@@ -62,7 +59,8 @@ class TinyGguf:
             if values.ndim == 1:
                 writer.add_tensor(name, values)
             else:
-                writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+                own = (self.embedding_kind or kind) if name == "token_embd.weight" else kind
+                writer.add_tensor(name, _encoded(values, own), raw_dtype=own)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -154,3 +152,37 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
             writer.add_string(key, value)
         case _:
             writer.add_array(key, value)
+
+
+def _encoded(
+    values: npt.NDArray[np.float32], kind: gguf.GGMLQuantizationType
+) -> npt.NDArray[np.uint8]:
+    """The values as bytes; of K-quants, for which there is no encoder, random ones of that size."""
+    makers = {
+        gguf.GGMLQuantizationType.Q4_K: _random_q4_k,
+        gguf.GGMLQuantizationType.Q6_K: _random_q6_k,
+    }
+    if kind not in makers:
+        encoded: npt.NDArray[np.uint8] = gguf.quants.quantize(values, kind)
+        return encoded
+    rows, columns = values.shape
+    return makers[kind](rows * columns // 256).reshape(rows, -1)
+
+
+def _random_q4_k(num_blocks: int) -> npt.NDArray[np.uint8]:
+    """Scale, offset, eight 6-bit pairs of both, 256 values of 4 bits; offsets of 1 to 8 steps."""
+    random = np.random.default_rng(num_blocks)
+    blocks = random.integers(0, 256, (num_blocks, 144), np.uint8)
+    blocks[:, :4] = np.array([5e-4, 1e-3], np.float16).view(np.uint8)
+    # The upper bits belong to the last four pairs: 16 and more each.
+    blocks[:, 4:12] = random.integers(16, 64, (num_blocks, 8)) | 0x40
+    return blocks
+
+
+def _random_q6_k(num_blocks: int) -> npt.NDArray[np.uint8]:
+    """256 values of 6 bits, a byte of scale for each 16, one scale for all."""
+    random = np.random.default_rng(num_blocks)
+    blocks = random.integers(0, 256, (num_blocks, 210), np.uint8)
+    blocks[:, 192:208] = random.integers(8, 64, (num_blocks, 16))
+    blocks[:, 208:] = np.array([3e-4], np.float16).view(np.uint8)
+    return blocks

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from headrace.models.directory import open_model_directory
@@ -16,11 +17,22 @@ pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="session")]
 
 _FACTORS = np.array([1, 1, 1, 2, 4, 8, 8, 8], np.float32)
 _KINDS = gguf.GGMLQuantizationType
+_QUANTA = {_KINDS.Q4_1: (4, 16), _KINDS.Q4_K: (16, 128), _KINDS.Q6_K: (0, 192)}
+"""Where in a block the values stand, and in how many bytes."""
+
 MODELS = {
     "llama": TinyGguf(),
     "llama, Q8_0": TinyGguf(file_type=7),
     "llama, Q4_0": TinyGguf(file_type=2, matrix_kind=_KINDS.Q4_0),
     "llama, Q4_1": TinyGguf(file_type=3, matrix_kind=_KINDS.Q4_1),
+    "llama, Q4_K and Q6_K": TinyGguf(
+        file_type=15,
+        hidden=256,
+        heads=16,
+        feed_forward=256,
+        matrix_kind=_KINDS.Q4_K,
+        embedding_kind=_KINDS.Q6_K,
+    ),
     "llama 3.1": TinyGguf(pre="llama-bpe", extra={"rope_freqs.weight": _FACTORS}),
     "qwen2": TinyGguf("qwen2", "qwen2"),
     "qwen2, Q8_0": TinyGguf("qwen2", "qwen2", file_type=7),
@@ -52,12 +64,30 @@ async def test_a_converted_model_computes_what_its_weights_say(name: str, tmp_pa
 
 
 def _values(tensor: gguf.ReaderTensor) -> Array:
-    """The tensor's numbers; Q4_1's with the offset of each block as OpenVINO GenAI rounds it."""
-    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float64)
-    if tensor.tensor_type != _KINDS.Q4_1:
+    """The tensor's numbers as OpenVINO GenAI takes them.
+
+    Of blocks the scales are in 16 bits and the offsets rounded to whole steps.
+    """
+    values = _decoded(tensor, tensor.data)
+    if tensor.tensor_type not in _QUANTA:
         return values
-    blocks = tensor.data.reshape(-1, 20)
-    scales, offsets = blocks[:, :4].copy().view(np.float16).astype(np.float64).T
-    rounded = np.round(-offsets / scales) * -scales
-    result: Array = (values.reshape(-1, 32) + (rounded - offsets)[:, None]).reshape(values.shape)
+    where, size = _QUANTA[tensor.tensor_type]
+    _, block_bytes = gguf.GGML_QUANT_SIZES[tensor.tensor_type]
+    blocks = tensor.data.reshape(-1, block_bytes).copy()
+    blocks[:, where : where + size] = 0
+    offsets = _decoded(tensor, blocks.reshape(tensor.data.shape))
+    blocks[:, where : where + size] = 0x11
+    if tensor.tensor_type == _KINDS.Q6_K:
+        scales = offsets / -32
+    else:
+        scales = _decoded(tensor, blocks.reshape(tensor.data.shape)) - offsets
+    steps = np.round((values - offsets) / scales)
+    narrow = scales.astype(np.float16).astype(np.float64)
+    # Half a step is rounded up, not to the even neighbour.
+    result: Array = (steps - np.floor(0.5 - offsets.astype(np.float16) / narrow)) * narrow
+    return result
+
+
+def _decoded(tensor: gguf.ReaderTensor, data: npt.NDArray[np.uint8]) -> Array:
+    result: Array = gguf.quants.dequantize(data, tensor.tensor_type).astype(np.float64)
     return result
