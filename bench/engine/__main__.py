@@ -1,7 +1,8 @@
 """Measure prefill and decode of the openvino engine beside OpenVINO GenAI's, and gaps.
 
 Every engine gets every load in every round, one after another, in an order that turns; ratios are
-taken within a round and their medians reported. All sample with temperature 0.7 and top_p 0.9, keep
+taken within a round and their medians reported. CPU time tells engines apart where others use the
+machine as well. All sample with temperature 0.7 and top_p 0.9, keep
 1 GiB of KV cache in OpenVINO's default precision, and are given prompts that no cache knows.
 """
 
@@ -34,12 +35,14 @@ _REFERENCE = GenAi.name
 
 @dataclass(frozen=True)
 class Sample:
-    """One engine under one load in one round: tokens a second."""
+    """One engine under one load in one round: tokens a second, and milliseconds of CPU a token."""
 
     engine: str
     sequences: int
     prefill: float
     decode: float
+    prefill_cpu_ms: float
+    decode_cpu_ms: float
 
 
 def _arguments() -> argparse.Namespace:
@@ -54,13 +57,18 @@ def _arguments() -> argparse.Namespace:
 async def _sample(engine: Engine, sequences: int, chance: random.Random) -> Sample:
     prefill = Load(sequences, _PROMPT_TOKENS, 1)
     decode = Load(sequences, 32, _NEW_TOKENS[sequences])
+    cpu = [engine.cpu_seconds()]
     read = await engine.run(prefill.prompts(chance), prefill.new_tokens)
+    cpu.append(engine.cpu_seconds())
     written = await engine.run(decode.prompts(chance), decode.new_tokens)
+    cpu.append(engine.cpu_seconds())
     return Sample(
         engine.name,
         sequences,
         sequences * _PROMPT_TOKENS / read.prefill_seconds,
         written.decode_rate,
+        1000 * (cpu[1] - cpu[0]) / (sequences * _PROMPT_TOKENS),
+        1000 * (cpu[2] - cpu[1]) / (sequences * decode.new_tokens),
     )
 
 
@@ -105,7 +113,7 @@ def _rate(samples: list[Sample], engine: str, sequences: int, phase: str) -> flo
 
 def _row(rounds: list[list[Sample]], engine: str, sequences: int) -> dict[str, float]:
     row = {}
-    for phase in ("prefill", "decode"):
+    for phase in ("prefill", "decode", "prefill_cpu_ms", "decode_cpu_ms"):
         own = [_rate(samples, engine, sequences, phase) for samples in rounds]
         other = [_rate(samples, _REFERENCE, sequences, phase) for samples in rounds]
         row[phase] = statistics.median(own)
@@ -120,12 +128,17 @@ def _report(rounds: list[list[Sample]], gaps: Gaps, out: Path) -> None:
         for sequences in _SEQUENCES
         for engine in sorted(names)
     }
-    print("\n| engine, sequences | prefill tokens/s | of GenAI's | decode tokens/s | of GenAI's |")
-    print("|---|---|---|---|---|")
+    print(
+        "\n| engine, sequences | prefill tokens/s | of GenAI's | decode tokens/s | of GenAI's "
+        "| CPU ms a token, prefill | of GenAI's | decode | of GenAI's |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, row in rows.items():
         print(
             f"| {name} | {row['prefill']:.0f} | {row['prefill_ratio']:.2f} "
-            f"| {row['decode']:.0f} | {row['decode_ratio']:.2f} |"
+            f"| {row['decode']:.0f} | {row['decode_ratio']:.2f} "
+            f"| {row['prefill_cpu_ms']:.2f} | {row['prefill_cpu_ms_ratio']:.2f} "
+            f"| {row['decode_cpu_ms']:.2f} | {row['decode_cpu_ms_ratio']:.2f} |"
         )
     print(
         f"\n8 decode while {gaps.prompts} prompts of 2,000 tokens arrive: gaps of "

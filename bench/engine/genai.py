@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,10 @@ class GenAi:
             str(directory.path), scheduler, "CPU", {"PERFORMANCE_HINT": "LATENCY"}
         )
         self._ids = itertools.count()
+
+    def cpu_seconds(self) -> float:
+        """Of this process; nothing else runs in it meanwhile."""
+        return time.process_time()
 
     async def run(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Timeline:
         """Add all at once, then step until nothing is left, off the loop."""

@@ -65,6 +65,9 @@ class Engine(Protocol):
 
     name: str
 
+    def cpu_seconds(self) -> float:
+        """CPU time that the process which computes has used so far."""
+
     async def run(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Timeline:
         """Generate exactly so many tokens behind each prompt, with sampling on."""
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from bench.engine.load import TEMPERATURE, TOP_P, Timeline
+from bench.streaming.cpu import cpu_seconds
 from bench.streaming.stack import free_port, process
 from headrace.client.worker_link import WorkerLink
 from headrace.models.directory import ModelDirectory
@@ -26,6 +28,10 @@ class InProcess:
 
     def __init__(self, engine: OpenVinoEngine) -> None:
         self._engine = engine
+
+    def cpu_seconds(self) -> float:
+        """Of this process; nothing else runs in it meanwhile."""
+        return time.process_time()
 
     async def run(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Timeline:
         """Submit all at once; the sink is called on this loop."""
@@ -108,10 +114,15 @@ class ThroughGrpc:
 
     name = "through gRPC"
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, pid: int) -> None:
+        self._pid = pid
         self.link = WorkerLink(address, Identity(), FrameTiming(), self)
         self._handles = itertools.count(1)
         self._runs: dict[int, _Run] = {}
+
+    def cpu_seconds(self) -> float:
+        """Of the worker process."""
+        return cpu_seconds(self._pid)
 
     def feed(self, handles: Sequence[int], counts: Sequence[int], _ids: Sequence[int]) -> None:
         """Take a frame's arrays."""
@@ -157,8 +168,8 @@ async def through_grpc(
         encoding="utf-8",
     )
     command = ["-m", "headrace", "worker", "--config", str(config), "--log-level", "warning"]
-    with process(command, folder / "worker.log"):
-        subject = ThroughGrpc(f"127.0.0.1:{port}")
+    with process(command, folder / "worker.log") as child:
+        subject = ThroughGrpc(f"127.0.0.1:{port}", child.pid)
         running = asyncio.create_task(subject.link.run())
         try:
             async with asyncio.timeout(60):

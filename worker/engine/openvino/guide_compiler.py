@@ -18,8 +18,9 @@ from worker.engine.openvino.guide_matcher import GuideMatcher
 from worker.engine.seam import Guide
 
 _KEPT_GUIDES = 64
-_STEP_FUEL = 50_000  # of the lexer, a fourth of the usual: a step of the model waits for the mask
-_LEXER_STATES = 50_000
+# Of the lexer, five times the usual: regular expressions with nested counts need it behind some
+# tokens. The slowest masks then take about 25 ms, as long as a step of the model.
+_STEP_FUEL = 1_000_000
 
 
 class GuideCompiler:
@@ -43,7 +44,7 @@ class GuideCompiler:
         self._max_bytes = max_bytes
         end = self._end_token_ids[0]
         self._tokenizer = LLTokenizer(tokenizer_json, n_vocab=vocabulary_size, eos_token=end)
-        self._limits = LLParserLimits(step_lexer_fuel=_STEP_FUEL, max_lexer_states=_LEXER_STATES)
+        self._limits = LLParserLimits(step_lexer_fuel=_STEP_FUEL)
         self._kept: OrderedDict[Guide, GuideMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
