@@ -53,6 +53,9 @@ async def test_a_converted_model_computes_what_its_weights_say(name: str, tmp_pa
         answer = await probe.generate(prompt, max_tokens=4, ignore_eos=True, logprobs=20)
 
     weights = {tensor.name: _values(tensor) for tensor in gguf.GGUFReader(source).tensors}
+    if model.file_type == 1:
+        # Where the matrices are in 16 bits, OpenVINO saves the vectors so, too.
+        weights = {name: value.astype(np.float16).astype(float) for name, value in weights.items()}
     factors = weights.get("rope_freqs.weight", np.ones(model.head_size // 2))
     expected = logprobs(model, weights, prompt + answer.token_ids, factors)[99:103]
     assert answer.token_ids == expected.argmax(-1).tolist()
@@ -60,7 +63,7 @@ async def test_a_converted_model_computes_what_its_weights_say(name: str, tmp_pa
         found = dict(entry.top)
         assert len(found) == 20
         difference = max(abs(found[token_id] - row[token_id]) for token_id in found)
-        assert difference < 0.01
+        assert difference < 2e-4
 
 
 def _values(tensor: gguf.ReaderTensor) -> Array:
