@@ -51,7 +51,7 @@ def test_grpcurl_lines(real: Stack) -> None:
     """Each grpcurl line is a call that reflection describes and a service answers."""
     text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     lines = re.findall(
-        r"grpcurl -plaintext (?:-d '(.*?)' *\\?\s*)?127\.0\.0\.1:(\d+) (\S+)", text, re.S
+        r"grpcurl -plaintext (?:-d '(.*?)' *\\?\s*)?127\.0\.0\.1:(\d+) (\S+)", text, re.DOTALL
     )
     addresses = {"50052": real.tokenizers[0].address, "50061": real.workers[0].address}
 
