@@ -140,7 +140,8 @@ class GrpcChatBackend:
             )
         context = [link.model.context_length for link in self._workers if link.model.model == model]
         if context:
-            request.max_prompt_tokens = max(context) - 1
+            # A prompt that fills the context is the worker's to refuse: it names both numbers.
+            request.max_prompt_tokens = max(context)
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         tokenizer = self._pick(self._tokenizers_of(model, None), _no_tokenizer(model))
         try:
