@@ -34,6 +34,13 @@ _TAG = {
 }
 _CALL = re.compile(r"<call=f>(.*?)</call>", re.DOTALL)
 
+
+@pytest.fixture(params=[pytest.param("openvino", marks=pytest.mark.model)])
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """The engines that take any guide; that the others refuse them shows in test_refusals."""
+    return request.getfixturevalue(request.param)
+
+
 # Guide, and a regular expression that every answer matches as a whole.
 GUIDES: list[tuple[GuideKind, str, str]] = [
     ("regex", r"[ab]{3}-\d{2}/\d", r"[ab]{3}-\d{2}/\d"),
