@@ -20,8 +20,6 @@ from tokenizer_svc.settings import TokenizerSettings
 
 _log = structlog.get_logger(__name__)
 
-_LAST_WORDS_SECONDS = 2.0
-
 
 def load_models(settings: TokenizerSettings, models: ModelsSettings) -> ModelRegistry:
     """Read all models; takes about a second each. Raises StartError."""
@@ -67,13 +65,5 @@ async def run(
 async def _drain(server: GrpcServer, servicer: TokenizerServicer, grace_seconds: float) -> None:
     activity = servicer.activity
     _log.info("tokenizer_draining", open_outputs=activity.open_outputs)
-    await server.not_serving()
-    servicer.drain()
-    try:
-        async with asyncio.timeout(grace_seconds):
-            await servicer.drained()
-    except TimeoutError:
+    if not await server.drain(servicer, grace_seconds):
         _log.warning("drain_grace_over", open_outputs=activity.open_outputs)
-        return
-    # What ended last is still on its way.
-    await server.stop(_LAST_WORDS_SECONDS)

@@ -10,7 +10,7 @@ from headrace.models.directory import ModelDirectory, open_model_directory
 from headrace.models.settings import ModelsSettings
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
-from headrace.rpc.server import GrpcServer
+from headrace.rpc.server import LAST_WORDS_SECONDS, GrpcServer
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback
@@ -22,8 +22,6 @@ from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
 
 _log = structlog.get_logger(__name__)
-
-_LAST_WORDS_SECONDS = 2.0
 
 
 def make_engine(settings: WorkerSettings, model: ModelDirectory) -> Engine:
@@ -81,7 +79,7 @@ async def serve(
         if failure is not None:
             # What ran has ended with the engine: its last frames go out, and nobody is kept.
             _log.error("engine_failed", engine=settings.engine, problem=failure.message)
-            await _drain(server, servicer, _LAST_WORDS_SECONDS)
+            await _drain(server, servicer, LAST_WORDS_SECONDS)
             raise StartError(f"the worker ends: {failure.message}")
         await _drain(server, servicer, settings.drain_grace_seconds)
     finally:
@@ -104,13 +102,5 @@ async def _stop_or_failure(stop: asyncio.Event, engine: Engine) -> ServiceError 
 
 async def _drain(server: GrpcServer, servicer: WorkerServicer, grace_seconds: float) -> None:
     _log.info("worker_draining", running_requests=servicer.table.num_running)
-    await server.not_serving()
-    servicer.drain()
-    try:
-        async with asyncio.timeout(grace_seconds):
-            await servicer.drained()
-    except TimeoutError:
+    if not await server.drain(servicer, grace_seconds):
         _log.warning("drain_grace_over", running_requests=servicer.table.num_running)
-        return
-    # What ended last is still on its way.
-    await server.stop(_LAST_WORDS_SECONDS)

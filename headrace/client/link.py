@@ -73,6 +73,11 @@ class Link(Generic[In, Out]):
         """The stream ended, for whatever reason: settle everything that was on it."""
         raise NotImplementedError
 
+    def _wake(self) -> None:
+        """The outbox has something to send."""
+        if self._stream is not None:
+            self._stream.wake()
+
     async def run(self) -> None:
         """Keep the peer connected until cancelled."""
         backoff, limit = _FIRST_BACKOFF_SECONDS, _FIRST_CONTACT_BACKOFF_SECONDS

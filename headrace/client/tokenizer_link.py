@@ -144,10 +144,6 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
             self._renders.discard(call)
         return response
 
-    def _wake(self) -> None:
-        if self._stream is not None:
-            self._stream.wake()
-
     def _new_outbox(self) -> FeedOutbox:
         return FeedOutbox()
 

@@ -83,10 +83,6 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
             self._outbox.abort(known)
             self._wake()
 
-    def _wake(self) -> None:
-        if self._stream is not None:
-            self._stream.wake()
-
     def _new_outbox(self) -> SubmissionOutbox:
         return SubmissionOutbox()
 

@@ -5,8 +5,9 @@ code with ErrorInfo, a broken frame contract FAILED_PRECONDITION or INVALID_ARGU
 INTERNAL with its stack in the log and none of it on the wire.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 import structlog
@@ -20,6 +21,9 @@ from headrace.rpc.limits import SERVER_OPTIONS
 from headrace.runtime.errors import StartError
 
 _log = structlog.get_logger(__name__)
+
+LAST_WORDS_SECONDS = 2.0
+"""Longest time in which the last frames of a server that has ended go out."""
 
 
 class ErrorBoundary(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpc is untyped
@@ -81,6 +85,16 @@ def _service_error(error: Exception, method: str) -> ServiceError:
     return ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, "internal error")
 
 
+class DrainingServicer(Protocol):
+    """A servicer that can come to an end."""
+
+    def drain(self) -> None:
+        """Take nothing new, and say so to every peer."""
+
+    async def drained(self) -> None:
+        """Return when nothing runs any more."""
+
+
 class GrpcServer:
     """A service's server: bound at construction, healthy from `serve` to `not_serving`.
 
@@ -113,6 +127,19 @@ class GrpcServer:
     async def not_serving(self) -> None:
         """Report unhealthy; calls are still served."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def drain(self, servicer: DrainingServicer, grace_seconds: float) -> bool:
+        """Take nothing new and let what runs end; false when the grace was over before that."""
+        await self.not_serving()
+        servicer.drain()
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await servicer.drained()
+        except TimeoutError:
+            return False
+        # What ended last is still on its way.
+        await self.stop(LAST_WORDS_SECONDS)
+        return True
 
     async def stop(self, grace_seconds: float) -> None:
         """Take nothing new and end what runs, at the latest after the grace."""
