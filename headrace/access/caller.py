@@ -1,0 +1,42 @@
+"""Who makes a request, as its key says; the same for HTTP and for direct gRPC callers."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one key may ask for; None = none.
+
+    Both per-minute bounds are refilled continuously, and allow a minute's worth at once.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The holder of a key. The default is everybody, where no keys are configured.
+
+    `tenant` separates the prefix cache: callers of one tenant share it, others never do; empty is
+    the common cache. `key_id` is a short name of the key that may be logged. `profile` None leaves
+    the choice to host, model and path; `models` None is all. A trusted caller is a service that
+    speaks for others: what it says of salt, tenant and priority is taken as it is.
+    """
+
+    tenant: str = ""
+    key_id: str | None = None
+    profile: str | None = None
+    models: frozenset[str] | None = None
+    limits: Limits = field(default_factory=Limits)
+    priority: int = 0
+    is_trusted: bool = False
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key admits a model, by the name that the caller or an alias gives it."""
+        return self.models is None or model in self.models
+
+
+ANYBODY = Caller()
+"""Every caller, where no keys are configured."""
