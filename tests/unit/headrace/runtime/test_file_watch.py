@@ -1,6 +1,5 @@
 """FileWatch tells of every way in which a file becomes another one."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ def test_a_replaced_link_is_a_change(tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to("a")
     watch = FileWatch([tmp_path / "data" / "key"])
     (tmp_path / "new").symlink_to("b")
-    os.replace(tmp_path / "new", tmp_path / "data")
+    (tmp_path / "new").replace(tmp_path / "data")
     assert watch.has_changed()
 
 
