@@ -11,9 +11,13 @@ from collections.abc import Iterable, Sequence
 
 
 class BlockPool:
-    """`num_blocks` blocks, numbered from 0. Not thread-safe: one thread owns it."""
+    """`num_blocks` blocks, numbered from 0. Not thread-safe: one thread owns it.
 
-    def __init__(self, num_blocks: int) -> None:
+    Without `keeps_prefixes` nothing is published, so that nothing is ever found or cached.
+    """
+
+    def __init__(self, num_blocks: int, *, keeps_prefixes: bool = True) -> None:
+        self._keeps_prefixes = keeps_prefixes
         self._references = [0] * num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))
         self._digest_of: dict[int, bytes] = {}
@@ -98,6 +102,8 @@ class BlockPool:
 
         Where another block has that name already, this one stays private.
         """
+        if not self._keeps_prefixes:
+            return
         if digest not in self._block_of and block_id not in self._digest_of:
             self._block_of[digest] = block_id
             self._digest_of[block_id] = digest

@@ -102,7 +102,7 @@ def load_model(directory: ModelDirectory, settings: OpenVinoSettings) -> LoadedM
         blocks=num_blocks,
     )
     vocabulary_size = min(directory.vocabulary_size, logits_width(compiled))
-    pool = BlockPool(num_blocks)
+    pool = BlockPool(num_blocks, keeps_prefixes=settings.prefix_cache)
     speed = StepSpeed(settings.target_step_ms / 1000, settings.max_batch_tokens)
     info = _info(directory, settings, layout.block_size, num_blocks, vocabulary_size)
     loaded = LoadedModel(

@@ -16,6 +16,9 @@ class OpenVinoSettings(SettingsGroup):
     kv_cache_bytes: int | None = Field(default=None, ge=1 << 20)
     """Bytes of KV cache; unset: a quarter of the memory this process may use, at most 1 GiB."""
 
+    prefix_cache: bool = True
+    """Keep the blocks of prompts and answers for requests that begin alike."""
+
     max_num_sequences: int = Field(default=256, ge=1, le=4096)
     """Outputs that compute at the same time; more wait in the queue."""
 

@@ -106,7 +106,7 @@ def fake_loaded_model(
     runner: SuccessorRunner, settings: OpenVinoSettings, num_blocks: int = 64
 ) -> LoadedModel:
     """What load_model would give, with blocks of 4 tokens and a vocabulary of 64."""
-    pool = BlockPool(num_blocks)
+    pool = BlockPool(num_blocks, keeps_prefixes=settings.prefix_cache)
     speed = StepSpeed(settings.target_step_ms / 1000, settings.max_batch_tokens)
     scheduler = Scheduler(
         pool,

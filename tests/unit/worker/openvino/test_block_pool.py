@@ -34,6 +34,19 @@ def test_find_stops_at_the_first_unknown_digest() -> None:
     assert pool.find(map(_digest, (1, 2, 3, 4))) == blocks[:2]
 
 
+def test_nothing_is_kept_where_prefixes_are_not() -> None:
+    """A pool that keeps no prefixes finds no published block, and released ones are free."""
+    pool = BlockPool(2, keeps_prefixes=False)
+    blocks = pool.allocate(1)
+    pool.publish(blocks[0], _digest(1))
+
+    found = pool.find([_digest(1)])
+    pool.release(blocks)
+
+    assert found == []
+    assert (pool.free_blocks, pool.cached_blocks) == (2, 0)
+
+
 def test_the_end_of_a_prefix_is_taken_first() -> None:
     """When cached blocks must go, the last block of a released sequence goes before its first."""
     pool = BlockPool(3)

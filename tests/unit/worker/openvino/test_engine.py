@@ -395,6 +395,18 @@ async def test_cached_tokens_are_those_not_fed(start: Start) -> None:
     assert one.engine.load.prefilled_tokens == 32
 
 
+async def test_without_a_prefix_cache_everything_is_fed(start: Start) -> None:
+    """With `prefix_cache` off the same prompt is computed again, and no block stays cached."""
+    one = await start(prefix_cache=False)
+    for key in range(2):
+        before = one.runner.tokens_fed
+        one.engine.submit(make_request(key, range(10, 40), max_tokens=1), one.sink)
+        await one.sink.all_ended(key)
+        assert one.sink.started[key].cached_prompt_tokens == 0
+        assert one.runner.tokens_fed - before == 30
+    assert one.engine.load.free_blocks == one.engine.load.total_blocks
+
+
 async def test_bad_logits_fail_their_output_alone(start: Start) -> None:
     """An output whose logits are not finite fails by name; another goes on."""
     one = await start()
