@@ -21,7 +21,8 @@ from pathlib import Path
 from bench.engine.gaps import Gaps, measure_gaps
 from bench.engine.genai import GenAi
 from bench.engine.load import Engine, Load
-from bench.engine.ours import in_process, through_grpc
+from bench.engine.ours import InProcess, in_process, through_grpc
+from bench.engine.over_http import over_http
 from headrace.models.cache import resolve_model
 from headrace.models.directory import open_model_directory
 from headrace.models.settings import ModelsSettings
@@ -31,6 +32,7 @@ _SEQUENCES = (1, 8, 32)
 _PROMPT_TOKENS = 512
 _NEW_TOKENS = {1: 96, 8: 96, 32: 64}
 _REFERENCE = GenAi.name
+_OWN_REFERENCE = InProcess.name
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,13 @@ async def _sample(engine: Engine, sequences: int, chance: random.Random) -> Samp
     cpu.append(engine.cpu_seconds())
     written = await engine.run(decode.prompts(chance), decode.new_tokens)
     cpu.append(engine.cpu_seconds())
+    fed = read.prompt_tokens or sequences * _PROMPT_TOKENS
     return Sample(
         engine.name,
         sequences,
-        sequences * _PROMPT_TOKENS / read.prefill_seconds,
+        fed / read.prefill_seconds,
         written.decode_rate,
-        1000 * (cpu[1] - cpu[0]) / (sequences * _PROMPT_TOKENS),
+        1000 * (cpu[1] - cpu[0]) / fed,
         1000 * (cpu[2] - cpu[1]) / (sequences * decode.new_tokens),
     )
 
@@ -82,8 +85,10 @@ async def _measure(arguments: argparse.Namespace) -> tuple[list[list[Sample]], G
             worker = await stack.enter_async_context(
                 through_grpc(arguments.model, settings, Path(folder))
             )
+            front = over_http(directory, arguments.model, worker, Path(folder))
             engines: list[Engine] = [
                 worker,
+                await stack.enter_async_context(front),
                 await stack.enter_async_context(in_process(directory, settings)),
                 GenAi(directory, settings),
             ]
@@ -111,13 +116,19 @@ def _rate(samples: list[Sample], engine: str, sequences: int, phase: str) -> flo
     return rates[0]
 
 
+def _median_ratio(own: list[float], other: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(own, other, strict=True))
+
+
 def _row(rounds: list[list[Sample]], engine: str, sequences: int) -> dict[str, float]:
     row = {}
     for phase in ("prefill", "decode", "prefill_cpu_ms", "decode_cpu_ms"):
         own = [_rate(samples, engine, sequences, phase) for samples in rounds]
         other = [_rate(samples, _REFERENCE, sequences, phase) for samples in rounds]
         row[phase] = statistics.median(own)
-        row[f"{phase}_ratio"] = statistics.median(a / b for a, b in zip(own, other, strict=True))
+        row[f"{phase}_ratio"] = _median_ratio(own, other)
+        ours = [_rate(samples, _OWN_REFERENCE, sequences, phase) for samples in rounds]
+        row[f"{phase}_of_in_process"] = _median_ratio(own, ours)
     return row
 
 
@@ -129,14 +140,17 @@ def _report(rounds: list[list[Sample]], gaps: Gaps, out: Path) -> None:
         for engine in sorted(names)
     }
     print(
-        "\n| engine, sequences | prefill tokens/s | of GenAI's | decode tokens/s | of GenAI's "
+        "\n| engine, sequences | prefill tokens/s | of GenAI's | of in process "
+        "| decode tokens/s | of GenAI's | of in process "
         "| CPU ms a token, prefill | of GenAI's | decode | of GenAI's |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name, row in rows.items():
         print(
             f"| {name} | {row['prefill']:.0f} | {row['prefill_ratio']:.2f} "
+            f"| {row['prefill_of_in_process']:.2f} "
             f"| {row['decode']:.0f} | {row['decode_ratio']:.2f} "
+            f"| {row['decode_of_in_process']:.2f} "
             f"| {row['prefill_cpu_ms']:.2f} | {row['prefill_cpu_ms_ratio']:.2f} "
             f"| {row['decode_cpu_ms']:.2f} | {row['decode_cpu_ms_ratio']:.2f} |"
         )

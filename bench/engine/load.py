@@ -30,10 +30,16 @@ class Load:
 
 @dataclass
 class Timeline:
-    """When each output's tokens came, in seconds of the monotonic clock."""
+    """When each output's tokens came, in seconds of the monotonic clock.
+
+    `prompt_tokens` is what was really fed, where that is not the ids given. `weights` says how many
+    tokens an arrival of an output stands for, where that is not one.
+    """
 
     began: float = field(default_factory=time.perf_counter)
     arrivals: dict[int, list[float]] = field(default_factory=dict)
+    prompt_tokens: int | None = None
+    weights: dict[int, float] = field(default_factory=dict)
 
     def add(self, output: int, count: int) -> None:
         """So many tokens have come now."""
@@ -49,7 +55,10 @@ class Timeline:
         """Tokens a second of all outputs together, while all of them decode."""
         begin = max(times[0] for times in self.arrivals.values())
         end = min(times[-1] for times in self.arrivals.values())
-        counted = sum(begin < at <= end for times in self.arrivals.values() for at in times)
+        counted = sum(
+            self.weights.get(output, 1.0) * sum(begin < at <= end for at in times)
+            for output, times in self.arrivals.items()
+        )
         return counted / (end - begin)
 
     def gaps(self, begin: float, end: float) -> Iterator[float]:

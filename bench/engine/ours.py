@@ -115,14 +115,14 @@ class ThroughGrpc:
     name = "through gRPC"
 
     def __init__(self, address: str, pid: int) -> None:
-        self._pid = pid
+        self.pid = pid
         self.link = WorkerLink(address, Identity(), FrameTiming(), self)
         self._handles = itertools.count(1)
         self._runs: dict[int, _Run] = {}
 
     def cpu_seconds(self) -> float:
         """Of the worker process."""
-        return cpu_seconds(self._pid)
+        return cpu_seconds(self.pid)
 
     def feed(self, handles: Sequence[int], counts: Sequence[int], _ids: Sequence[int]) -> None:
         """Take a frame's arrays."""

@@ -36,7 +36,10 @@ def free_port() -> int:
 def process(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process, ended with the context."""
     with log.open("wb") as output:
-        child = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=output)
+        # In a group of its own: Ctrl-C is for the benchmark, which ends its processes itself.
+        child = subprocess.Popen(
+            [sys.executable, *arguments], stdout=output, stderr=output, process_group=0
+        )
     try:
         yield child
     finally:
@@ -76,7 +79,7 @@ def running_stack(num_workers: int, model: str, rate: float, folder: Path) -> It
         for port in (tokenizer_port, *worker_ports):
             await_listening(port, folder)
         edge = stack.enter_context(process([*service, "edge", *common], folder / "edge.log"))
-        _await(lambda: _is_ready(edge_port), folder)
+        await_ready(edge_port, folder)
         time.sleep(1.0)  # /ready needs one worker; the others' connections are under way
         yield Stack(edge_port, edge.pid, tokenizer.pid, tuple(child.pid for child in workers))
 
@@ -107,6 +110,11 @@ tokens_per_second = {rate}
 def await_listening(port: int, folder: Path) -> None:
     """Return when something listens on a port; raises TimeoutError with the logs in `folder`."""
     _await(lambda: _is_listening(port), folder)
+
+
+def await_ready(port: int, folder: Path) -> None:
+    """Return when an edge has a model; raises TimeoutError with the logs in `folder`."""
+    _await(lambda: _is_ready(port), folder)
 
 
 def _await(condition: Callable[[], bool], folder: Path) -> None:
