@@ -11,6 +11,7 @@ from edge.http_server import EdgeServer
 from edge.settings import AdmissionSettings, BackendSettings, EdgeSettings
 from headrace.client.answers import ChatBackend
 from headrace.client.backend import GrpcChatBackend
+from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.limits import FrameTiming
 from headrace.runtime.listening import require_loopback
 from headrace.runtime.open_files import open_files_limit
@@ -30,7 +31,10 @@ async def open_grpc_backend(settings: BackendSettings) -> AsyncIterator[ChatBack
     timing = FrameTiming(
         heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
     )
-    backend = GrpcChatBackend(settings.worker_addresses, settings.tokenizer_addresses, timing)
+    credentials = PeerCredentials(settings.tls)
+    backend = GrpcChatBackend(
+        settings.worker_addresses, settings.tokenizer_addresses, timing, credentials
+    )
     await backend.start()
     try:
         yield backend

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from headrace.runtime.settings import SettingsGroup
+from headrace.runtime.tls_settings import ClientTlsSettings
 
 
 class ServerSettings(SettingsGroup):
@@ -84,6 +85,8 @@ class BackendSettings(SettingsGroup):
     """Longest time between two frames to a worker or tokenizer, in seconds."""
     silence_seconds: float = Field(default=15.0, gt=0, le=600)
     """A worker or tokenizer that sends nothing for so long is dead, in seconds."""
+    tls: ClientTlsSettings = ClientTlsSettings()
+    """TLS of the connections to them."""
 
 
 class EdgeSettings(SettingsGroup):

@@ -35,7 +35,7 @@ async def run(
     """Serve until `stop` is set, then drain. Raises StartError for what prevents a start."""
     require_loopback("tokenizer", settings.host, insecure=settings.insecure)
     name = DESCRIPTOR.services_by_name["TokenizerService"].full_name
-    server = GrpcServer(settings.host, settings.port, [name])
+    server = GrpcServer(settings.host, settings.port, [name], tls=settings.tls)
     limits = settings.limits
     pool = EncodingPool(settings.threads, limits.max_pending_encodings, limits.long_text_characters)
     try:

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from headrace.runtime.settings import SettingsGroup
+from headrace.runtime.tls_settings import ServerTlsSettings
 from tokenizer_svc.prompt_renderer import SpecialTokensInContent
 
 
@@ -59,6 +60,8 @@ class TokenizerSettings(SettingsGroup):
     """Longest time between two frames to an edge, in seconds."""
     silence_seconds: float = Field(default=15.0, gt=0, le=600)
     """An edge that sends nothing for so long is dead, in seconds."""
+    tls: ServerTlsSettings = ServerTlsSettings()
+    """TLS of the listener."""
     template: TemplateSettings = TemplateSettings()
     """Bounds of chat templates."""
     limits: LimitSettings = LimitSettings()

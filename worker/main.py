@@ -57,7 +57,7 @@ async def serve(
     )
     servicer = WorkerServicer(engine, identity, timing)
     name = DESCRIPTOR.services_by_name["GenerationService"].full_name
-    server = GrpcServer(settings.host, settings.port, [name])
+    server = GrpcServer(settings.host, settings.port, [name], tls=settings.tls)
     server.add(add_GenerationServiceServicer_to_server, servicer)
     try:
         await engine.start()

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from headrace.runtime.settings import SettingsGroup
+from headrace.runtime.tls_settings import ServerTlsSettings
 from worker.engine.openvino.settings import OpenVinoSettings
 from worker.engine.paced_settings import PacedSettings
 
@@ -28,6 +29,8 @@ class WorkerSettings(SettingsGroup):
     """Longest time between two frames to an edge, in seconds."""
     silence_seconds: float = Field(default=15.0, gt=0, le=600)
     """An edge that sends nothing for so long is dead, in seconds."""
+    tls: ServerTlsSettings = ServerTlsSettings()
+    """TLS of the listener."""
     openvino: OpenVinoSettings = OpenVinoSettings()
     """The openvino engine."""
     paced: PacedSettings = PacedSettings()

@@ -20,6 +20,7 @@ from headrace.client.generation import RunningGeneration
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
@@ -53,14 +54,15 @@ class GrpcChatBackend:
         worker_addresses: Sequence[str],
         tokenizer_addresses: Sequence[str],
         timing: FrameTiming | None = None,
+        credentials: PeerCredentials | None = None,
     ) -> None:
         timing = timing or FrameTiming()
         identity = Identity()
         self._workers = [
-            WorkerLink(address, identity, timing, self) for address in worker_addresses
+            WorkerLink(address, identity, timing, self, credentials) for address in worker_addresses
         ]
         self._tokenizers = [
-            TokenizerLink(address, identity, timing) for address in tokenizer_addresses
+            TokenizerLink(address, identity, timing, credentials) for address in tokenizer_addresses
         ]
         self._links: list[WorkerLink | TokenizerLink] = [*self._workers, *self._tokenizers]
         self._next_handle = 1

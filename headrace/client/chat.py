@@ -27,7 +27,9 @@ from headrace.client.answers import (
 )
 from headrace.client.backend import GrpcChatBackend
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
+from headrace.runtime.tls_settings import ClientTlsSettings
 from headrace.worker.v1.generation_pb2 import SamplingParams
 
 
@@ -112,7 +114,10 @@ def _keep_stdout_clean() -> None:
 
 
 class HeadraceClient:
-    """Talks to workers and tokenizers; addresses are host:port. Use it as a context manager."""
+    """Talks to workers and tokenizers; addresses are host:port. Use it as a context manager.
+
+    Raises StartError for TLS files that cannot be used.
+    """
 
     def __init__(
         self,
@@ -120,8 +125,11 @@ class HeadraceClient:
         tokenizer_addresses: Sequence[str],
         *,
         connect_timeout_seconds: float = 10.0,
+        tls: ClientTlsSettings | None = None,
     ) -> None:
-        self._backend = GrpcChatBackend(worker_addresses, tokenizer_addresses)
+        self._backend = GrpcChatBackend(
+            worker_addresses, tokenizer_addresses, credentials=PeerCredentials(tls)
+        )
         self._connect_timeout_seconds = connect_timeout_seconds
 
     async def __aenter__(self) -> Self:

@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 import grpc
 import structlog
 
+from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError, error_from_rpc
 from headrace.rpc.frame_stream import Frame, FrameStream, FrameViolationError, StreamLostError
-from headrace.rpc.limits import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, FrameTiming
+from headrace.rpc.limits import MAX_MESSAGE_BYTES, FrameTiming
 from headrace.rpc.outbox import RollingOutbox
 from headrace.runtime.identity import Identity
 
@@ -36,7 +37,13 @@ class Link(Generic[In, Out]):
 
     kind = "peer"
 
-    def __init__(self, address: str, identity: Identity, timing: FrameTiming) -> None:
+    def __init__(
+        self,
+        address: str,
+        identity: Identity,
+        timing: FrameTiming,
+        credentials: PeerCredentials | None = None,
+    ) -> None:
         self.address = address
         self._identity = identity
         self._timing = timing
@@ -44,7 +51,8 @@ class Link(Generic[In, Out]):
         self._is_connected = self._was_connected = False
         self._outbox = self._new_outbox()
         self._max_message_bytes = 0
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._credentials = credentials or PeerCredentials()
+        self._open_channel()
         self.stray_entries = 0
         self.connected = asyncio.Event()
         """Set while the peer is connected, for whoever waits for that."""
@@ -54,6 +62,21 @@ class Link(Generic[In, Out]):
         """Requests may be given to it."""
         stream = self._stream
         return self._is_connected and stream is not None and not stream.peer_draining
+
+    def _open_channel(self) -> None:
+        self._channel_files = self._credentials.newest()
+        self._channel = self._credentials.open_channel(self.address)
+        self._use(self._channel)
+
+    async def _renew_channel(self) -> None:
+        """Open the channel anew where its TLS files have changed: it keeps what it began with."""
+        if self._credentials.newest() is not self._channel_files:
+            await self._channel.close()
+            self._open_channel()
+
+    def _use(self, channel: grpc.aio.Channel) -> None:
+        """Make all calls on this channel from now on."""
+        raise NotImplementedError
 
     def _new_outbox(self) -> RollingOutbox[Out]:
         raise NotImplementedError
@@ -106,6 +129,7 @@ class Link(Generic[In, Out]):
         """One connection, from opening to loss; returns why it ended."""
         self._was_connected = False
         self._outbox = self._new_outbox()
+        await self._renew_channel()
         call = self._open()
         self._stream = FrameStream(
             call,
@@ -121,7 +145,7 @@ class Link(Generic[In, Out]):
             await self._greet(serving)
             await serving
         except (StreamLostError, FrameViolationError, ServiceError) as error:
-            why = str(error)
+            why = str(error) if self._was_connected else self._credentials.explain(str(error))
         finally:
             await self._settle(serving, call, why)
         return why

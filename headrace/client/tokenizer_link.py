@@ -11,6 +11,7 @@ from headrace.client.link import Link
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.errors_pb2 import Failure
 from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED, FinishReason
+from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError, translated_rpc_errors
 from headrace.rpc.frame_stream import FrameViolationError
 from headrace.rpc.limits import FrameTiming
@@ -59,9 +60,14 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
     kind = "tokenizer"
     _outbox: FeedOutbox
 
-    def __init__(self, address: str, identity: Identity, timing: FrameTiming) -> None:
-        super().__init__(address, identity, timing)
-        self._stub = TokenizerServiceStub(self._channel)
+    def __init__(
+        self,
+        address: str,
+        identity: Identity,
+        timing: FrameTiming,
+        credentials: PeerCredentials | None = None,
+    ) -> None:
+        super().__init__(address, identity, timing, credentials)
         self._outputs: dict[int, TextOutput] = {}
         self._renders: set[grpc.aio.UnaryUnaryCall] = set()
         self.models: dict[str, GetModelResponse] = {}
@@ -143,6 +149,9 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         finally:
             self._renders.discard(call)
         return response
+
+    def _use(self, channel: grpc.aio.Channel) -> None:
+        self._stub = TokenizerServiceStub(channel)
 
     def _new_outbox(self) -> FeedOutbox:
         return FeedOutbox()

@@ -8,6 +8,7 @@ import grpc
 from headrace.client.attach_outbox import SubmissionOutbox
 from headrace.client.link import Link
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
 from headrace.rpc.limits import FrameTiming
@@ -45,10 +46,14 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
     _outbox: SubmissionOutbox
 
     def __init__(
-        self, address: str, identity: Identity, timing: FrameTiming, feed: TokenFeed
+        self,
+        address: str,
+        identity: Identity,
+        timing: FrameTiming,
+        feed: TokenFeed,
+        credentials: PeerCredentials | None = None,
     ) -> None:
-        super().__init__(address, identity, timing)
-        self._stub = GenerationServiceStub(self._channel)
+        super().__init__(address, identity, timing, credentials)
         self._feed = feed
         self._owners: dict[int, WorkerListener] = {}
         self.model = GetModelResponse()
@@ -82,6 +87,9 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         if known and self._stream is not None:
             self._outbox.abort(known)
             self._wake()
+
+    def _use(self, channel: grpc.aio.Channel) -> None:
+        self._stub = GenerationServiceStub(channel)
 
     def _new_outbox(self) -> SubmissionOutbox:
         return SubmissionOutbox()

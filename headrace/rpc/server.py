@@ -15,10 +15,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.credentials import server_credentials
 from headrace.rpc.errors import ServiceError, status_message, trailing_status
 from headrace.rpc.frame_stream import FrameViolationError, StreamLostError
 from headrace.rpc.limits import SERVER_OPTIONS
 from headrace.runtime.errors import StartError
+from headrace.runtime.tls_settings import ServerTlsSettings
 
 _log = structlog.get_logger(__name__)
 
@@ -99,10 +101,18 @@ class GrpcServer:
     """A service's server: bound at construction, healthy from `serve` to `not_serving`.
 
     `add` registers a servicer by its generated function; `service_names` are what health and
-    reflection know. Raises StartError for an address that cannot be bound.
+    reflection know. Raises StartError for an address that cannot be bound, and for TLS files that
+    cannot be used.
     """
 
-    def __init__(self, host: str, port: int, service_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        service_names: Sequence[str],
+        *,
+        tls: ServerTlsSettings | None = None,
+    ) -> None:
         self._server = grpc.aio.server(interceptors=[ErrorBoundary()], options=SERVER_OPTIONS)
         self._names = ("", *service_names)
         self._health = health.aio.HealthServicer()
@@ -111,9 +121,18 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
         self.host = host
         try:
-            self.port: int = self._server.add_insecure_port(f"{host}:{port}")
+            self.port = self._bind(f"{host}:{port}", tls or ServerTlsSettings())
         except RuntimeError as error:
             raise StartError(f"cannot listen on {host}:{port}: the port is taken") from error
+
+    def _bind(self, address: str, tls: ServerTlsSettings) -> int:
+        credentials = server_credentials(tls)
+        port: int = (
+            self._server.add_insecure_port(address)
+            if credentials is None
+            else self._server.add_secure_port(address, credentials)
+        )
+        return port
 
     def add(self, register: Callable[[Any, Any], None], servicer: object) -> None:
         """Register a servicer with its generated `add_…Servicer_to_server`."""
