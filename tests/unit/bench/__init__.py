@@ -1,0 +1,1 @@
+"""The benchmarks' pure parts: what they count, and what they judge."""
