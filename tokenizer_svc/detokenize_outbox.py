@@ -1,10 +1,18 @@
 """The frame under construction from the tokenizer to one edge."""
 
+from collections.abc import Sequence
+
 from headrace.rpc.errors import failure_from_error
 from headrace.rpc.limits import MERGE_BYTES
 from headrace.rpc.outbox import ARRAY_ENTRY_BYTES, RollingOutbox
-from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeFailure, DetokenizeResponse, StopHit
+from headrace.tokenizer.v1.detokenize_pb2 import (
+    DetokenizeFailure,
+    DetokenizeResponse,
+    StopHit,
+    TokenBytes,
+)
 from tokenizer_svc.outputs import Answers
+from tokenizer_svc.spelling_detokenizer import SpelledToken
 
 # A handle of at most 10 bytes, two counts of 5, tag and length of the text.
 _ENTRY_BYTES = 26
@@ -21,6 +29,9 @@ class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
 
     def add(self, answers: Answers, num_tokens: int) -> None:
         """Add what one request frame of `num_tokens` tokens made, in the order of the contract."""
+        for handle, spelled in answers.spelled:
+            entry = token_bytes(handle, spelled)
+            self._room_for(entry.ByteSize() + 4).token_bytes.append(entry)
         self._add_entries(answers, num_tokens)
         for handle, stop_index, consumed in answers.stop_hits:
             hit = StopHit(handle=handle, stop_index=stop_index, consumed_tokens=consumed)
@@ -60,3 +71,15 @@ class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
             frame.consumed_tokens.append(consumed)
             frame.released_tokens.append(released)
             frame.deltas.append(delta)
+
+
+def token_bytes(handle: int, tokens: Sequence[SpelledToken]) -> TokenBytes:
+    """An output's newly released tokens, as flat arrays."""
+    alternatives = [each for token in tokens for each in token.alternatives]
+    return TokenBytes(
+        handle=handle,
+        lengths=[len(token.spelled) for token in tokens],
+        spelled=b"".join(token.spelled for token in tokens),
+        alternative_lengths=map(len, alternatives),
+        alternatives=b"".join(alternatives),
+    )

@@ -1,5 +1,7 @@
 """One edge's shared stream on the tokenizer: its outputs, and the frames to and from it."""
 
+from collections.abc import Iterable
+
 from headrace.common.v1 import errors_pb2, finish_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameCall, FrameStream
@@ -10,6 +12,7 @@ from headrace.tokenizer.v1.detokenize_pb2 import (
     DetokenizeOpen,
     DetokenizeRequest,
     DetokenizeResponse,
+    TokenAlternatives,
 )
 from tokenizer_svc.activity import Activity
 from tokenizer_svc.detokenize_outbox import DetokenizeOutbox
@@ -18,6 +21,7 @@ from tokenizer_svc.registry import ModelRegistry
 from tokenizer_svc.request_mapping import stop_strings
 from tokenizer_svc.rules_cache import RulesCache
 from tokenizer_svc.settings import LimitSettings
+from tokenizer_svc.spelling_detokenizer import split_alternatives
 
 
 class OutputOpener:
@@ -40,8 +44,13 @@ class OutputOpener:
             stop_strings(request, self.limits),
             tuple(request.decoder.stop_token_ids),
         )
-        prior = request.prior_token_ids[:]
-        outputs.open(request.handle, rules, prior, request.released_tokens, answers)
+        prior, released = request.prior_token_ids[:], request.released_tokens
+        if request.token_bytes:
+            given = request.prior_alternatives
+            alternatives = split_alternatives(given.counts, given.token_ids)
+            outputs.open_spelling(request.handle, rules, (prior, released, alternatives), answers)
+        else:
+            outputs.open(request.handle, rules, prior, released, answers)
 
 
 class DetokenizeSession:
@@ -85,13 +94,16 @@ class DetokenizeSession:
             for opened in frame.opens:
                 self._open(opened, answers)
             # Lists, since a repeated field costs a call for each element read.
+            num_tokens = len(frame.token_ids) + self._offer(frame.alternatives)
             self._feed(frame.handles[:], frame.counts[:], frame.token_ids[:], answers)
+            if frame.alternatives:
+                outputs.check_offers(entry.handle for entry in frame.alternatives)
             for closed in frame.closes:
                 self._close(closed, answers)
         finally:
             self._activity.add_outputs(len(outputs) - num_open)
             self._activity.stray_entries += outputs.stray_entries - num_strays
-        self._outbox.add(answers, len(frame.token_ids))
+        self._outbox.add(answers, num_tokens)
         if not self._outbox.is_empty:
             self._stream.wake()
 
@@ -102,6 +114,14 @@ class DetokenizeSession:
             self._opener.open(request, self._outputs, answers)
         except ServiceError as error:
             answers.failures.append((request.handle, error))
+
+    def _offer(self, alternatives: Iterable[TokenAlternatives]) -> int:
+        """Take what comes with the frame's tokens; returns how many there are."""
+        num_offered = 0
+        for entry in alternatives:
+            self._outputs.offer(entry.handle, entry.counts[:], entry.token_ids[:])
+            num_offered += len(entry.token_ids)
+        return num_offered
 
     def _feed(
         self, handles: list[int], counts: list[int], token_ids: list[int], answers: Answers

@@ -22,7 +22,7 @@ from bisect import bisect_right
 from codecs import utf_8_decode
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Self
+from typing import ClassVar, Self
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -114,6 +114,8 @@ class Detokenizer:
         "fast",
         "stop_index",
     )
+
+    spelled: ClassVar[tuple[()]] = ()  # nobody asked how its tokens spell the text
 
     def __init__(self, rules: DecodingRules) -> None:
         self._rules = rules

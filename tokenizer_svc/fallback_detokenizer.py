@@ -100,10 +100,13 @@ class FallbackDetokenizer(Detokenizer):
 
     def _note_end(self, num_bytes: int = 0) -> None:
         """Note where the token's text ends, and how many bytes it adds to an unbroken run."""
-        self._ends.append(self._base + len(self._held) + bool(self._pending))
+        end = self._base + len(self._held) + bool(self._pending)
         if self._run_start is not None and not self._is_broken:
+            # A space that the text loses in front is no text only once the run is settled.
+            end = max(end, self._run_start + 1)
             counts = self._run_counts
             counts.append((counts[-1] if counts else 0) + num_bytes)
+        self._ends.append(end)
 
     def _break_run(self) -> None:
         """Turn the open run, which is no UTF-8, into replacement characters."""

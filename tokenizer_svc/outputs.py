@@ -4,20 +4,29 @@ No I/O. The frame loop makes no object per token: it reads three parallel arrays
 four.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
 from tokenizer_svc.detokenizer import DecodingRules, Detokenizer
 from tokenizer_svc.fallback_detokenizer import detokenizer_class
+from tokenizer_svc.spelling_detokenizer import (
+    Alternatives,
+    SpelledToken,
+    SpellingDetokenizer,
+    split_alternatives,
+)
+
+OutputState = Detokenizer | SpellingDetokenizer
 
 
 @dataclass(slots=True)
 class Answers:
     """What one frame made; the fields of DetokenizeResponse. The first four are parallel.
 
-    `stop_hits` holds (handle, stop index, consumed tokens).
+    `stop_hits` holds (handle, stop index, consumed tokens), `spelled` (handle, tokens that an entry
+    released), for outputs that asked.
     """
 
     handles: list[int] = field(default_factory=list)
@@ -27,8 +36,9 @@ class Answers:
     stop_hits: list[tuple[int, int, int]] = field(default_factory=list)
     closed_handles: list[int] = field(default_factory=list)
     failures: list[tuple[int, ServiceError]] = field(default_factory=list)
+    spelled: list[tuple[int, list[SpelledToken]]] = field(default_factory=list)
 
-    def add_entry(self, handle: int, state: Detokenizer, delta: str) -> None:
+    def add_entry(self, handle: int, state: OutputState, delta: str) -> None:
         """Acknowledge an output's tokens and send the text that they released."""
         self.handles.append(handle)
         self.consumed_tokens.append(state.consumed)
@@ -36,13 +46,16 @@ class Answers:
         self.deltas.append(delta)
         if state.stop_index is not None:
             self.stop_hits.append((handle, state.stop_index, state.consumed))
+        if state.spelled:
+            self.spelled.append((handle, state.spelled))
+            state.spelled = []
 
 
 class OutputTable:
     """All outputs of one stream by handle. Handles increase and are never reused."""
 
     def __init__(self) -> None:
-        self._states: dict[int, Detokenizer] = {}
+        self._states: dict[int, OutputState] = {}
         self._last_handle = -1
         self.stray_entries = 0
 
@@ -74,6 +87,42 @@ class OutputTable:
         self._states[handle] = state
         if prior_token_ids:
             answers.add_entry(handle, state, delta)
+
+    def open_spelling(
+        self,
+        handle: int,
+        rules: DecodingRules,
+        prior: tuple[Sequence[int], int, Alternatives],
+        answers: Answers,
+    ) -> None:
+        """Begin an output whose tokens' bytes are answered too.
+
+        `prior`: the prior ids, how many of them are released, and the others' alternatives. Raises
+        ServiceError for ids that are refused.
+        """
+        state, delta = SpellingDetokenizer.resumed(rules, *prior)
+        self._states[handle] = state
+        if prior[0]:
+            answers.add_entry(handle, state, delta)
+
+    def offer(self, handle: int, counts: Sequence[int], token_ids: Sequence[int]) -> None:
+        """Take the alternatives of tokens that `feed` brings next.
+
+        Raises FrameViolationError for arrays that contradict, and for an output that did not ask.
+        """
+        alternatives = split_alternatives(counts, token_ids)
+        state = self._states.get(handle)
+        if isinstance(state, SpellingDetokenizer):
+            state.offer(alternatives)
+        elif state is not None:
+            raise FrameViolationError(f"edge sent alternatives for output {handle}, which has none")
+
+    def check_offers(self, handles: Iterable[int]) -> None:
+        """Raise FrameViolationError for alternatives of tokens that did not come."""
+        for handle in handles:
+            state = self._states.get(handle)
+            if isinstance(state, SpellingDetokenizer):
+                state.check_offers()
 
     def feed(
         self,

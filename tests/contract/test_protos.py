@@ -161,11 +161,17 @@ READERS: dict[str, str] = {
     "tokenizer.v1.Decoder.model": DETOKENIZE,
     "tokenizer.v1.Decoder.tokenizer_fingerprint": DETOKENIZE,
     "tokenizer.v1.Decoder.stop_token_ids": DETOKENIZE,
+    "tokenizer.v1.DetokenizeRequest.alternatives": DETOKENIZE,
     "tokenizer.v1.Decoder.output_format": DETOKENIZE,
 }
 
 
 def _reached(message: Descriptor, found: dict[str, FieldDescriptor]) -> None:
+    "tokenizer.v1.DetokenizeOpen.token_bytes": DETOKENIZE,
+    "tokenizer.v1.DetokenizeOpen.prior_alternatives": DETOKENIZE,
+    "tokenizer.v1.TokenAlternatives.handle": DETOKENIZE,
+    "tokenizer.v1.TokenAlternatives.counts": DETOKENIZE,
+    "tokenizer.v1.TokenAlternatives.token_ids": DETOKENIZE,
     for field in message.fields:
         name = field.full_name.removeprefix("headrace.")
         if name not in found:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import grpc
 
@@ -17,6 +18,7 @@ from headrace.tokenizer.v1.detokenize_pb2 import (
     DetokenizeRequest,
     DetokenizeResponse,
     StopHit,
+    TokenAlternatives,
 )
 from headrace.tokenizer.v1.service_pb2_grpc import (
     TokenizerServiceStub,
@@ -71,6 +73,8 @@ class SeenOutput:
     stop: StopHit | None = None
     closed: bool = False
     failure: DetokenizeFailure | None = None
+    spelled: list[bytes] = field(default_factory=list)
+    alternatives: list[bytes] = field(default_factory=list)
 
 
 @dataclass
@@ -91,9 +95,10 @@ class RawDetokenize:
         opens: Sequence[DetokenizeOpen] = (),
         feeds: Sequence[tuple[int, Sequence[int]]] = (),
         closes: Sequence[DetokenizeClose] = (),
+        alternatives: Sequence[TokenAlternatives] = (),
     ) -> None:
         """Send a frame; the first one says hello."""
-        frame = DetokenizeRequest(opens=opens, closes=closes)
+        frame = DetokenizeRequest(opens=opens, closes=closes, alternatives=alternatives)
         for handle, token_ids in feeds:
             frame.handles.append(handle)
             frame.counts.append(len(token_ids))
@@ -138,6 +143,10 @@ class RawDetokenize:
         return seen.failure
 
     def _enter(self, frame: DetokenizeResponse) -> None:
+        for entry in frame.token_bytes:
+            seen = self.outputs.setdefault(entry.handle, SeenOutput())
+            seen.spelled += _split(entry.spelled, entry.lengths)
+            seen.alternatives += _split(entry.alternatives, entry.alternative_lengths)
         rows = zip(
             frame.handles, frame.consumed_tokens, frame.released_tokens, frame.deltas, strict=True
         )
@@ -154,3 +163,9 @@ class RawDetokenize:
             self.outputs.setdefault(handle, SeenOutput()).closed = True
         for failure in frame.failures:
             self.outputs.setdefault(failure.handle, SeenOutput()).failure = failure
+
+
+def _split(data: bytes, lengths: Sequence[int]) -> list[bytes]:
+    assert sum(lengths) == len(data)
+    ends = list(accumulate(lengths))
+    return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]

@@ -34,6 +34,7 @@ class DetokenizeRequest(_message.Message):
     COUNTS_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     CLOSES_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _frames_pb2.FrameHeader:
         """Number, acknowledgement, hello, draining."""
@@ -58,6 +59,12 @@ class DetokenizeRequest(_message.Message):
     def closes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetokenizeClose]:
         """Outputs that end."""
 
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenAlternatives]:
+        """Alternatives of the tokens that this frame feeds, for outputs opened with token_bytes. An
+        output's entries together have no token or all that the frame feeds it, in their order.
+        """
+
     def __init__(
         self,
         *,
@@ -67,10 +74,11 @@ class DetokenizeRequest(_message.Message):
         counts: _abc.Iterable[_builtins.int] | None = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         closes: _abc.Iterable[Global___DetokenizeClose] | None = ...,
+        alternatives: _abc.Iterable[Global___TokenAlternatives] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closes", b"closes", "counts", b"counts", "handles", b"handles", "header", b"header", "opens", b"opens", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "closes", b"closes", "counts", b"counts", "handles", b"handles", "header", b"header", "opens", b"opens", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -87,10 +95,14 @@ class DetokenizeOpen(_message.Message):
     STOP_STRINGS_FIELD_NUMBER: _builtins.int
     PRIOR_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     RELEASED_TOKENS_FIELD_NUMBER: _builtins.int
+    TOKEN_BYTES_FIELD_NUMBER: _builtins.int
+    PRIOR_ALTERNATIVES_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Strictly increasing in the stream, never reused."""
     released_tokens: _builtins.int
     """How many of the prior ids had their text released; only text behind them is sent."""
+    token_bytes: _builtins.bool
+    """Answer also which bytes of the text each released token spells. Unset = text alone."""
     @_builtins.property
     def decoder(self) -> _render_pb2.Decoder:
         """How ids become text, as Render made it."""
@@ -103,6 +115,12 @@ class DetokenizeOpen(_message.Message):
     def prior_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ids that another replica consumed before; they are replayed."""
 
+    @_builtins.property
+    def prior_alternatives(self) -> Global___TokenAlternatives:
+        """Alternatives of the prior ids behind the released ones, which are spelled once more; its handle
+        is not read. Unset = they have none. Needs token_bytes.
+        """
+
     def __init__(
         self,
         *,
@@ -111,14 +129,50 @@ class DetokenizeOpen(_message.Message):
         stop_strings: _abc.Iterable[_builtins.str] | None = ...,
         prior_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         released_tokens: _builtins.int = ...,
+        token_bytes: _builtins.bool = ...,
+        prior_alternatives: Global___TokenAlternatives | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "prior_alternatives", b"prior_alternatives"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "handle", b"handle", "prior_token_ids", b"prior_token_ids", "released_tokens", b"released_tokens", "stop_strings", b"stop_strings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "handle", b"handle", "prior_alternatives", b"prior_alternatives", "prior_token_ids", b"prior_token_ids", "released_tokens", b"released_tokens", "stop_strings", b"stop_strings", "token_bytes", b"token_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DetokenizeOpen: _TypeAlias = DetokenizeOpen  # noqa: Y015
+
+@_typing.final
+class TokenAlternatives(_message.Message):
+    """Tokens that might have stood in the place of an output's tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """The output."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many alternatives each of the output's tokens has, in their order."""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The alternatives' ids, token after token; as many as counts add up to."""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "handle", b"handle", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenAlternatives: _TypeAlias = TokenAlternatives  # noqa: Y015
 
 @_typing.final
 class DetokenizeClose(_message.Message):
@@ -164,6 +218,7 @@ class DetokenizeResponse(_message.Message):
     STOP_HITS_FIELD_NUMBER: _builtins.int
     CLOSED_HANDLES_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    TOKEN_BYTES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _frames_pb2.FrameHeader:
         """Number, acknowledgement, hello, draining."""
@@ -196,6 +251,12 @@ class DetokenizeResponse(_message.Message):
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetokenizeFailure]:
         """Outputs that could not be opened or decoded; nothing follows for them."""
 
+    @_builtins.property
+    def token_bytes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenBytes]:
+        """How the tokens of outputs opened with token_bytes spell the text; an entry comes in the frame of
+        the delta that it spells, or in an earlier one.
+        """
+
     def __init__(
         self,
         *,
@@ -207,14 +268,59 @@ class DetokenizeResponse(_message.Message):
         stop_hits: _abc.Iterable[Global___StopHit] | None = ...,
         closed_handles: _abc.Iterable[_builtins.int] | None = ...,
         failures: _abc.Iterable[Global___DetokenizeFailure] | None = ...,
+        token_bytes: _abc.Iterable[Global___TokenBytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_handles", b"closed_handles", "consumed_tokens", b"consumed_tokens", "deltas", b"deltas", "failures", b"failures", "handles", b"handles", "header", b"header", "released_tokens", b"released_tokens", "stop_hits", b"stop_hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_handles", b"closed_handles", "consumed_tokens", b"consumed_tokens", "deltas", b"deltas", "failures", b"failures", "handles", b"handles", "header", b"header", "released_tokens", b"released_tokens", "stop_hits", b"stop_hits", "token_bytes", b"token_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DetokenizeResponse: _TypeAlias = DetokenizeResponse  # noqa: Y015
+
+@_typing.final
+class TokenBytes(_message.Message):
+    """The bytes of an output's newly released tokens and of their alternatives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    LENGTHS_FIELD_NUMBER: _builtins.int
+    SPELLED_FIELD_NUMBER: _builtins.int
+    ALTERNATIVE_LENGTHS_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """The output."""
+    spelled: _builtins.bytes
+    """Those bytes, token after token: the UTF-8 of the text. A token's own may be no whole character."""
+    alternatives: _builtins.bytes
+    """Those bytes: what the alternative says in that place; special tokens by their name."""
+    @_builtins.property
+    def lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many bytes of the text each token spells, in their order, none left out: 0 for a token
+        without text, such as an end token.
+        """
+
+    @_builtins.property
+    def alternative_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many bytes each alternative has, token after token, as many for each as were fed."""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        lengths: _abc.Iterable[_builtins.int] | None = ...,
+        spelled: _builtins.bytes = ...,
+        alternative_lengths: _abc.Iterable[_builtins.int] | None = ...,
+        alternatives: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_lengths", b"alternative_lengths", "alternatives", b"alternatives", "handle", b"handle", "lengths", b"lengths", "spelled", b"spelled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenBytes: _TypeAlias = TokenBytes  # noqa: Y015
 
 @_typing.final
 class StopHit(_message.Message):
