@@ -1,4 +1,4 @@
-"""The listener: sockets, TLS, and the end of both.
+"""The listeners: sockets, TLS, and the end of both.
 
 The end of a server's life, in order: `drain` (not ready, no new connections, what runs may finish,
 what is left at the end of the grace gets an error), then `close`.
@@ -12,7 +12,8 @@ from aiohttp import web
 from edge.app import build_app
 from edge.protocol import EdgeProtocol
 from edge.service_state import ServiceState
-from edge.settings import EdgeSettings, ServerSettings
+from edge.settings import EdgeSettings
+from edge.tls import listening_context
 from headrace.client.answers import ChatBackend
 from headrace.runtime.errors import StartError
 
@@ -33,31 +34,54 @@ class EdgeServer:
             access_log=None,
             shutdown_timeout=_CUT_SECONDS,
         )
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
 
     @property
     def port(self) -> int:
-        """The port that is listened on; valid after `start`."""
-        if self._listener is None:
+        """The first port that is listened on; valid after `start`."""
+        if not self._listeners:
             raise RuntimeError("the server is not started")
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return port
+        return _port_of(self._listeners[0])
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port that speaks TLS, if any does; valid after `start`."""
+        if self._settings.tls_certificate_file is None:
+            return None
+        return _port_of(self._listeners[-1])
 
     async def start(self) -> None:
         """Listen. Raises StartError: address taken or invalid, TLS files unusable."""
         settings = self._settings
-        tls = tls_context(settings)
+        tls = listening_context(settings)
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
+        if settings.tls_port is None:
+            await self._listen(settings.port, tls)
+        else:
+            await self._listen(settings.port, None)
+            await self._listen(settings.tls_port, tls)
+
+    async def _listen(self, port: int, tls: ssl.SSLContext | None) -> None:
+        host = self._settings.host
+        # TLS's own waits: for a handshake, and for a peer to take what is left when it is closed.
+        handshake = None if tls is None else self._settings.keepalive_timeout_seconds
+        farewell = None if tls is None else self._streaming.stall_timeout_seconds
         try:
-            self._listener = await loop.create_server(
-                self._protocol, settings.host, settings.port, ssl=tls, backlog=_BACKLOG
+            listener = await asyncio.get_running_loop().create_server(
+                self._protocol,
+                host,
+                port,
+                ssl=tls,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=handshake,
+                ssl_shutdown_timeout=farewell,
             )
         except OSError as error:
-            await self._runner.cleanup()
+            await self.close()
             raise StartError(
-                f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}"
+                f"cannot listen on {host} port {port}: {error.strerror or error}"
             ) from error
+        self._listeners.append(listener)
 
     def _protocol(self) -> asyncio.BaseProtocol:
         server = self._runner.server
@@ -76,27 +100,21 @@ class EdgeServer:
     async def drain(self) -> None:
         """Take nothing new; return when nothing runs, at the latest shortly after the grace."""
         self._state.is_draining = True
-        if self._listener is not None:
-            self._listener.close()
+        self._close_listeners()
         if not await self._state.until_idle(self._settings.drain_grace_seconds):
             self._state.cut()
             await self._state.until_idle(_CUT_SECONDS)
 
     async def close(self) -> None:
         """Free the port and all connections."""
-        if self._listener is not None:
-            self._listener.close()
+        self._close_listeners()
         await self._runner.cleanup()
 
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
-def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
-    """The TLS context that the settings ask for. Raises StartError for unusable files."""
-    certificate, key = settings.tls_certificate_file, settings.tls_key_file
-    if certificate is None or key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"TLS files {certificate} and {key} cannot be used: {error}") from error
-    return context
+
+def _port_of(listener: asyncio.Server) -> int:
+    port: int = listener.sockets[0].getsockname()[1]
+    return port

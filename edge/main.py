@@ -55,7 +55,12 @@ async def serve(
         server = EdgeServer(settings, backend)
         await server.start()
         try:
-            _log.info("edge_listening", host=server_settings.host, port=server.port)
+            _log.info(
+                "edge_listening",
+                host=server_settings.host,
+                port=server.port,
+                tls_port=server.tls_port,
+            )
             _check_open_files(settings.admission)
             if on_listening is not None:
                 on_listening(server.port)

@@ -20,7 +20,9 @@ class ServerSettings(SettingsGroup):
     tls_certificate_file: Path | None = None
     """PEM file with the certificate chain; unset = plain HTTP."""
     tls_key_file: Path | None = None
-    """PEM file with the certificate's private key."""
+    """PEM file with the certificate's private key, not encrypted."""
+    tls_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port for TLS beside plain HTTP on `port`; unset = with a certificate `port` speaks TLS."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**30)
     """Largest request body, after decompression, in bytes."""
     body_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
@@ -34,6 +36,10 @@ class ServerSettings(SettingsGroup):
     def _tls_is_complete(self) -> "ServerSettings":
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_certificate_file and tls_key_file must be set together")
+        if self.tls_port is not None and self.tls_certificate_file is None:
+            raise ValueError("tls_port needs tls_certificate_file and tls_key_file")
+        if self.tls_port and self.tls_port == self.port:
+            raise ValueError(f"tls_port and port must differ, both are {self.port}")
         return self
 
 

@@ -33,7 +33,12 @@ async def run(
     settings: TokenizerSettings, stop: asyncio.Event, models: ModelsSettings | None = None
 ) -> None:
     """Serve until `stop` is set, then drain. Raises StartError for what prevents a start."""
-    require_loopback("tokenizer", settings.host, insecure=settings.insecure)
+    require_loopback(
+        "tokenizer",
+        settings.host,
+        insecure=settings.insecure,
+        checks_callers=settings.tls.checks_clients,
+    )
     name = DESCRIPTOR.services_by_name["TokenizerService"].full_name
     server = GrpcServer(settings.host, settings.port, [name], tls=settings.tls)
     limits = settings.limits

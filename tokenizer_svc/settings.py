@@ -49,7 +49,7 @@ class TokenizerSettings(SettingsGroup):
     port: int = Field(default=50052, ge=0, le=65535)
     """Port to listen on; 0 = any free one."""
     insecure: bool = False
-    """Allow an address other than loopback, without keys or TLS."""
+    """Allow an address other than loopback although callers are not checked."""
     threads: int = Field(default=2, ge=1, le=256)
     """Threads that render templates and encode; with one, short texts wait for long ones."""
     special_tokens_in_content: SpecialTokensInContent = "text"

@@ -38,7 +38,12 @@ async def run(
     settings: WorkerSettings, stop: asyncio.Event, models: ModelsSettings | None = None
 ) -> None:
     """Serve until `stop` is set, then drain. Raises StartError: cannot start, or engine failed."""
-    require_loopback("worker", settings.host, insecure=settings.insecure)
+    require_loopback(
+        "worker",
+        settings.host,
+        insecure=settings.insecure,
+        checks_callers=settings.tls.checks_clients,
+    )
     cache_dir = (models or ModelsSettings()).cache_dir
     model = open_model_directory(resolve_model(settings.model, cache_dir))
     await serve(settings, make_engine(settings, model), stop)

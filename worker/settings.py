@@ -22,7 +22,7 @@ class WorkerSettings(SettingsGroup):
     port: int = Field(default=50061, ge=0, le=65535)
     """Port to listen on; 0 = any free one."""
     insecure: bool = False
-    """Allow an address other than loopback, without keys or TLS."""
+    """Allow an address other than loopback although callers are not checked."""
     drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
     """How long running requests may go on after a request to stop, in seconds."""
     heartbeat_seconds: float = Field(default=5.0, gt=0, le=60)

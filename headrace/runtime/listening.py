@@ -1,15 +1,20 @@
-"""Whether an address to listen on is this machine's alone: callers are not checked yet."""
+"""Whether an address to listen on is this machine's alone: others must be checked."""
 
 from ipaddress import ip_address
 
 from headrace.runtime.errors import StartError
 
 
-def require_loopback(service: str, host: str, *, insecure: bool) -> None:
-    """Raise StartError for a host that others can reach, unless `insecure` accepts that."""
-    if not (insecure or is_loopback(host)):
+def require_loopback(
+    service: str, host: str, *, insecure: bool, checks_callers: bool = False
+) -> None:
+    """Raise StartError for a host that others can reach, where nothing says who they are.
+
+    `checks_callers`: keys or client certificates are demanded; `insecure` accepts anybody.
+    """
+    if not (insecure or checks_callers or is_loopback(host)):
         raise StartError(
-            f"{service}.host is {host}, which others can reach, and callers are not checked yet: "
+            f"{service}.host is {host}, which others can reach, and callers are not checked: "
             f"choose 127.0.0.1, or accept it with {service}.insecure"
         )
 

@@ -148,7 +148,7 @@ async def test_unusable_tls_files() -> None:
     """TLS files that cannot be read are one clear sentence."""
     tls = {"tls_certificate_file": "/nowhere/cert.pem", "tls_key_file": "/nowhere/key.pem"}
     process = Process(FakeBackend(), edge_settings(server=tls))
-    with pytest.raises(StartError, match="TLS files /nowhere/cert"):
+    with pytest.raises(StartError, match=r"TLS file /nowhere/cert\.pem cannot be read"):
         await process.task
 
 
