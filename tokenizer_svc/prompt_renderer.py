@@ -1,22 +1,29 @@
-"""A conversation to a prompt's token ids: template, special tokens in content, length.
+"""A conversation to a prompt's token ids: what the template takes, special tokens, length.
 
 Blocking and pure but for the template's clock; runs on a thread of the encoding pool.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from tokenizer_svc.chat_template import ChatTemplate
 from tokenizer_svc.encoding import TextEncoder, TooManyTokensError, exceeds
+from tokenizer_svc.message_adapting import adapted
+from tokenizer_svc.message_mapping import TemplateMessage
+from tokenizer_svc.message_preparing import prepared
 from tokenizer_svc.special_text import SpecialTexts
+from tokenizer_svc.template_support import probed_support
 
 SpecialTokensInContent = Literal["text", "refuse", "allow"]
 
 
 class PromptRenderer:
-    """One model's way from messages to ids. `context_length` is in tokens."""
+    """One model's way from messages to ids. `context_length` is in tokens.
+
+    Making one renders the template's probes, a few milliseconds.
+    """
 
     def __init__(
         self,
@@ -30,9 +37,10 @@ class PromptRenderer:
         self._context_length = context_length
         self._policy = special_tokens_in_content
         self._special_texts = SpecialTexts(encoder.marks)
+        self._support = probed_support(template)
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], max_prompt_tokens: int | None = None
+        self, messages: Sequence[TemplateMessage], max_prompt_tokens: int | None = None
     ) -> list[int]:
         """The prompt's ids, at most `max_prompt_tokens` and the model's context of them.
 
@@ -42,7 +50,8 @@ class PromptRenderer:
         limit = self._context_length
         if max_prompt_tokens is not None:
             limit = min(limit, max_prompt_tokens)
-        text = self._template.render(messages)
+        messages = prepared(messages, self._support)
+        text = self._text(messages)
         # Before anything else that takes longer for a longer text.
         too_many = exceeds(self._encoder.count, text, limit)
         if too_many is not None:
@@ -56,12 +65,15 @@ class PromptRenderer:
             raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
         return ids
 
-    def _encode(self, messages: Sequence[Mapping[str, Any]], text: str, limit: int) -> list[int]:
+    def _text(self, messages: Sequence[TemplateMessage]) -> str:
+        return self._template.render(adapted(messages, self._support))
+
+    def _encode(self, messages: Sequence[TemplateMessage], text: str, limit: int) -> list[int]:
         """Ids of the prompt's `text`, special tokens in it being the template's own."""
         if self._policy == "allow" or not self._special_texts.may_be_spelt(messages):
             return self._encoder.encode(text, limit)
         masked = self._special_texts.masked(messages, text)
-        own_text = self._template.render(masked.messages)
+        own_text = self._text(masked.messages)
         if self._special_texts.found(text) == self._special_texts.found(own_text):
             return self._encoder.encode(text, limit)
         if self._policy == "refuse":

@@ -1,28 +1,12 @@
 """Requests on the wire to validated values. Raises ServiceError that names the parameter."""
 
-from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen
-from headrace.tokenizer.v1.render_pb2 import BlockDigestParams, Message
+from headrace.tokenizer.v1.render_pb2 import BlockDigestParams
 from tokenizer_svc.settings import LimitSettings
-
-_ROLES = ("system", "developer", "user", "assistant")
-
-
-def template_messages(messages: Iterable[Message]) -> list[Mapping[str, str | None]]:
-    """Messages as a chat template sees them: content null where unset, name only where set."""
-    mapped = [_template_message(index, message) for index, message in enumerate(messages)]
-    if not mapped:
-        _refuse("messages is empty; at least one message is needed.", "messages")
-    return mapped
-
-
-def num_characters(messages: Iterable[Mapping[str, str | None]]) -> int:
-    """Characters that the client wrote."""
-    return sum(len(text) for message in messages for text in message.values() if text)
 
 
 def stop_strings(request: DetokenizeOpen, limits: LimitSettings) -> tuple[str, ...]:
@@ -59,20 +43,6 @@ def checked_block_size(params: BlockDigestParams) -> int:
     if not params.block_size:
         _refuse("block_digests.block_size is 0; it must be at least 1.", "block_digests")
     return params.block_size
-
-
-def _template_message(index: int, message: Message) -> Mapping[str, str | None]:
-    if message.role not in _ROLES:
-        _refuse(
-            f"messages[{index}].role is `{message.role[:32]}`; known are {', '.join(_ROLES)}.",
-            "messages",
-        )
-    mapped: dict[str, str | None] = {"role": message.role, "content": None}
-    if message.HasField("content"):
-        mapped["content"] = message.content
-    if message.HasField("name"):
-        mapped["name"] = message.name
-    return mapped
 
 
 def _refuse(message: str, param: str) -> NoReturn:

@@ -24,12 +24,11 @@ from tokenizer_svc.activity import Activity
 from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
 from tokenizer_svc.encoding import TextEncoder, TooManyTokensError
 from tokenizer_svc.encoding_pool import EncodingPool
+from tokenizer_svc.message_mapping import num_characters, template_messages
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 from tokenizer_svc.request_mapping import (
     checked_block_size,
     checked_text,
-    num_characters,
-    template_messages,
 )
 from tokenizer_svc.settings import LimitSettings
 

@@ -9,15 +9,14 @@ holds also where the template cuts the text up or puts pieces of it together.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from tokenizer_svc.message_mapping import changed_texts, client_texts
 
-# What a client may write of a message; roles are a closed set and need no mask.
-_CLIENT_TEXTS = ("content", "name")
 _PRIVATE_USE = range(0xE000, 0xF900)
 
 
@@ -57,7 +56,7 @@ class SpecialTexts:
     def may_be_spelt(self, messages: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a client text holds what a special token begins with; cheap."""
         return any(
-            first in text for text in _client_texts(messages) for first in self._first_characters
+            first in text for text in client_texts(messages) for first in self._first_characters
         )
 
     def masked(self, messages: Sequence[Mapping[str, Any]], prompt: str) -> MaskedMessages:
@@ -65,24 +64,16 @@ class SpecialTexts:
 
         Raises ServiceError where they use up all private ones, which only an attack does.
         """
-        used = "".join([prompt, *_client_texts(messages)])
+        used = "".join([prompt, *client_texts(messages)])
         unused = (mask for mask in map(chr, _PRIVATE_USE) if mask not in used)
         masks = dict(zip(self._first_characters, unused, strict=False))
         if len(masks) < len(self._first_characters):
             message = "The messages use too many different private-use characters."
             raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
         masked = [
-            {
-                key: _replaced(value, masks) if key in _CLIENT_TEXTS and value else value
-                for key, value in message.items()
-            }
-            for message in messages
+            changed_texts(message, lambda text: _replaced(text, masks)) for message in messages
         ]
         return MaskedMessages(masked, masks)
-
-
-def _client_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    return (message[key] for message in messages for key in _CLIENT_TEXTS if message.get(key))
 
 
 def _replaced(text: str, replacements: Mapping[str, str]) -> str:

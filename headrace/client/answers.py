@@ -15,12 +15,31 @@ Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the assistant called; `arguments` is usually the text of a JSON object.
+
+    `id` is empty in the older form, whose results are known by their order.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a conversation; `content` None is null."""
+    """One message of a conversation; `content` None is null.
+
+    Tool calls, refusal and reasoning are an assistant's, `tool_call_id` is a tool's.
+    """
 
     role: str
     content: str | None
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from headrace.client.answers import (
     RenderedPrompt,
     ServedModel,
 )
+from headrace.client.conversation import wire_messages
 from headrace.client.generation import RunningGeneration
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
@@ -24,7 +25,7 @@ from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
-from headrace.tokenizer.v1.render_pb2 import Message, RenderRequest
+from headrace.tokenizer.v1.render_pb2 import RenderRequest
 
 
 class _Loaded(Protocol):
@@ -135,11 +136,7 @@ class GrpcChatBackend:
         self, model: str, messages: Sequence[ChatMessage], *, timeout_seconds: float
     ) -> RenderedPrompt:
         """Render a conversation; a tokenizer that is lost meanwhile is replaced once."""
-        request = RenderRequest(model=model)
-        for message in messages:
-            request.messages.append(
-                Message(role=message.role, content=message.content, name=message.name)
-            )
+        request = RenderRequest(model=model, messages=wire_messages(messages))
         context = [link.model.context_length for link in self._workers if link.model.model == model]
         if context:
             # A prompt that fills the context is the worker's to refuse: it names both numbers.

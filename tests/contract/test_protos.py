@@ -46,6 +46,7 @@ FILES: list[FileDescriptor] = [
 ATTACH = "tests/contract/test_attach.py"
 EDGE = "tests/contract/test_edge_streams.py"
 GENERATE = "tests/contract/test_generate.py"
+MESSAGES = "tests/contract/test_tokenizer_messages.py"
 MAPPING = "tests/unit/worker/test_request_mapping.py"
 UNARY = "tests/contract/test_tokenizer_unary.py"
 DETOKENIZE = "tests/contract/test_tokenizer_detokenize.py"
@@ -130,6 +131,15 @@ READERS: dict[str, str] = {
     "tokenizer.v1.Message.role": UNARY,
     "tokenizer.v1.Message.content": UNARY,
     "tokenizer.v1.Message.name": UNARY,
+    "tokenizer.v1.Message.tool_calls": f"{MESSAGES}::test_calls_and_results_reach_the_template",
+    "tokenizer.v1.Message.tool_call_id": f"{MESSAGES}::test_results_are_known_by_their_ids",
+    "tokenizer.v1.Message.refusal": f"{MESSAGES}::test_a_refusal_is_what_the_assistant_said",
+    "tokenizer.v1.Message.reasoning_content": (
+        f"{MESSAGES}::test_thoughts_are_where_the_template_reads_them"
+    ),
+    "tokenizer.v1.ToolCall.id": f"{MESSAGES}::test_results_are_known_by_their_ids",
+    "tokenizer.v1.ToolCall.name": f"{MESSAGES}::test_calls_and_results_reach_the_template",
+    "tokenizer.v1.ToolCall.arguments": f"{MESSAGES}::test_calls_and_results_reach_the_template",
     "tokenizer.v1.BlockDigestParams.block_size": UNARY,
     "tokenizer.v1.BlockDigestParams.model": UNARY,
     "tokenizer.v1.BlockDigestParams.lora": UNARY,
@@ -151,27 +161,27 @@ READERS: dict[str, str] = {
     "tokenizer.v1.DetokenizeRequest.counts": DETOKENIZE,
     "tokenizer.v1.DetokenizeRequest.token_ids": DETOKENIZE,
     "tokenizer.v1.DetokenizeRequest.closes": DETOKENIZE,
+    "tokenizer.v1.DetokenizeRequest.alternatives": DETOKENIZE,
     "tokenizer.v1.DetokenizeOpen.handle": DETOKENIZE,
     "tokenizer.v1.DetokenizeOpen.decoder": DETOKENIZE,
     "tokenizer.v1.DetokenizeOpen.stop_strings": DETOKENIZE,
     "tokenizer.v1.DetokenizeOpen.prior_token_ids": DETOKENIZE,
     "tokenizer.v1.DetokenizeOpen.released_tokens": DETOKENIZE,
-    "tokenizer.v1.DetokenizeClose.handle": DETOKENIZE,
-    "tokenizer.v1.DetokenizeClose.finish_reason": DETOKENIZE,
-    "tokenizer.v1.Decoder.model": DETOKENIZE,
-    "tokenizer.v1.Decoder.tokenizer_fingerprint": DETOKENIZE,
-    "tokenizer.v1.Decoder.stop_token_ids": DETOKENIZE,
-    "tokenizer.v1.DetokenizeRequest.alternatives": DETOKENIZE,
-    "tokenizer.v1.Decoder.output_format": DETOKENIZE,
-}
-
-
-def _reached(message: Descriptor, found: dict[str, FieldDescriptor]) -> None:
     "tokenizer.v1.DetokenizeOpen.token_bytes": DETOKENIZE,
     "tokenizer.v1.DetokenizeOpen.prior_alternatives": DETOKENIZE,
     "tokenizer.v1.TokenAlternatives.handle": DETOKENIZE,
     "tokenizer.v1.TokenAlternatives.counts": DETOKENIZE,
     "tokenizer.v1.TokenAlternatives.token_ids": DETOKENIZE,
+    "tokenizer.v1.DetokenizeClose.handle": DETOKENIZE,
+    "tokenizer.v1.DetokenizeClose.finish_reason": DETOKENIZE,
+    "tokenizer.v1.Decoder.model": DETOKENIZE,
+    "tokenizer.v1.Decoder.tokenizer_fingerprint": DETOKENIZE,
+    "tokenizer.v1.Decoder.stop_token_ids": DETOKENIZE,
+    "tokenizer.v1.Decoder.output_format": DETOKENIZE,
+}
+
+
+def _reached(message: Descriptor, found: dict[str, FieldDescriptor]) -> None:
     for field in message.fields:
         name = field.full_name.removeprefix("headrace.")
         if name not in found:

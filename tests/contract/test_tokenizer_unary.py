@@ -72,7 +72,7 @@ async def test_render_gives_ids_and_the_decoder(
 
 
 async def test_render_passes_names_and_null_content(registry: ModelRegistry) -> None:
-    """A name reaches the template; content that is not set is null, not empty."""
+    """A name reaches the template; null content is no text where the template would write None."""
     async with running_tokenizer(registry) as tokenizer:
         named = await tokenizer.stub.Render(
             RenderRequest(messages=[Message(role="user", content="x", name="Bob")])
@@ -83,7 +83,7 @@ async def test_render_passes_names_and_null_content(registry: ModelRegistry) -> 
             for answer in (named, null)
         ]
 
-    assert texts == ["user (Bob)\nx\nassistant\n", "assistant\nNone\nassistant\n"]
+    assert texts == ["user (Bob)\nx\nassistant\n", "assistant\n\nassistant\n"]
 
 
 async def test_render_returns_block_digests_when_asked(registry: ModelRegistry) -> None:

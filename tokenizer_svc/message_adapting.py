@@ -1,0 +1,126 @@
+"""What a template does not take of a conversation, rewritten into what it does; nothing is lost.
+
+Messages that the template takes are passed on as they are. What is written depends on roles and
+structure only, never on what a text says, so that masked messages are rewritten alike.
+"""
+
+from collections.abc import Sequence
+
+from tokenizer_svc.message_mapping import TemplateMessage
+from tokenizer_svc.message_preparing import SEPARATOR
+from tokenizer_svc.template_support import TemplateSupport
+from tokenizer_svc.tool_turns import with_tool_turns
+
+
+def adapted(messages: Sequence[TemplateMessage], support: TemplateSupport) -> list[TemplateMessage]:
+    """The conversation for a template of that support; the messages were prepared before."""
+    turns = [_with_known_role(message, support) for message in messages]
+    if not support.repeated_roles:
+        turns = _merged(turns)
+    turns = with_tool_turns(turns, support)
+    turns = [_without_null(message, support) for message in turns]
+    turns = _with_system(turns, support)
+    return _in_turns(turns, support)
+
+
+def _with_known_role(message: TemplateMessage, support: TemplateSupport) -> TemplateMessage:
+    if message["role"] == "developer" and not support.developer:
+        return {**message, "role": "system"}
+    return message
+
+
+def _without_null(message: TemplateMessage, support: TemplateSupport) -> TemplateMessage:
+    if message["content"] is not None or message.get("tool_calls"):
+        return message
+    takes_null = {"assistant": support.null_assistant, "user": support.null_user}
+    return message if takes_null.get(message["role"]) else {**message, "content": ""}
+
+
+def _with_system(
+    messages: list[TemplateMessage], support: TemplateSupport
+) -> list[TemplateMessage]:
+    """System messages where the template looks for them, else as words of the user.
+
+    Those at the beginning become one; where the template shows none they go into the first message
+    of the user. Those that come later keep their place: moved to the front, they would speak before
+    what they answer to, and no prompt would begin like the one before it.
+    """
+    count = 0
+    while count < len(messages) and messages[count]["role"] == "system":
+        count += 1
+    first, rest = messages[:count], messages[count:]
+    if support.system != "anywhere":
+        rest = [_as_user(message) if message["role"] == "system" else message for message in rest]
+    if not first:
+        return rest
+    if _shows_first(rest, support):
+        return [*(first if support.system == "anywhere" else _merged(first)), *rest]
+    begun = [_as_user(message) for message in first] + rest[:1]
+    return [*_merged(begun), *rest[1:]]
+
+
+def _shows_first(rest: Sequence[TemplateMessage], support: TemplateSupport) -> bool:
+    if support.system == "none":
+        return False
+    if not rest:
+        return support.system_alone
+    return support.system_before_others or rest[-1]["role"] == "user"
+
+
+def _as_user(message: TemplateMessage) -> TemplateMessage:
+    return {**message, "role": "user"}
+
+
+def _in_turns(
+    messages: Sequence[TemplateMessage], support: TemplateSupport
+) -> list[TemplateMessage]:
+    """Begin, alternate and end as the template demands; who has nothing to say says nothing."""
+    turns = list(messages) if support.repeated_roles else _merged(messages)
+    tools = support.tools
+    if tools is not None and not tools.user_after_results:
+        turns = _with_pauses(turns)
+    if not support.assistant_first:
+        begin = next((i for i, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
+        if begin < len(turns) and turns[begin]["role"] != "user":
+            turns.insert(begin, {"role": "user", "content": ""})
+    if not support.assistant_last and turns[-1]["role"] == "assistant":
+        turns.append({"role": "user", "content": ""})
+    return turns
+
+
+def _with_pauses(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
+    """An empty answer between a tool's result and what the user says next."""
+    spaced: list[TemplateMessage] = []
+    for turn in turns:
+        if turn["role"] == "user" and spaced and spaced[-1]["role"] == "tool":
+            spaced.append({"role": "assistant", "content": ""})
+        spaced.append(turn)
+    return spaced
+
+
+def _merged(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
+    """Neighbours of one role as one message; tool results and messages with calls end a run."""
+    merged: list[TemplateMessage] = []
+    for message in messages:
+        is_joined = (
+            merged
+            and merged[-1]["role"] == message["role"] != "tool"
+            and not merged[-1].get("tool_calls")
+        )
+        if is_joined:
+            merged[-1] = _joined(merged[-1], message)
+        else:
+            merged.append(message)
+    return merged
+
+
+def _joined(one: TemplateMessage, two: TemplateMessage) -> TemplateMessage:
+    """Both texts, a blank line between them; a name only where both have it."""
+    both = {**one, **two}
+    for key in one.keys() | two.keys():
+        if key == "name" and one.get(key) != two.get(key):
+            del both[key]
+        elif key not in ("role", "name", "tool_calls"):
+            texts = list(filter(None, (one.get(key), two.get(key))))
+            both[key] = SEPARATOR.join(texts) if texts else both[key]
+    return both

@@ -1,0 +1,130 @@
+"""Tool calls and their results, as the template takes them or else as text.
+
+The text is the Hermes models': a call is JSON within `<tool_call>`, a result within
+`<tool_response>` in a message of the user. What is written depends on the messages' structure only.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizer_svc.message_mapping import TemplateMessage
+from tokenizer_svc.template_support import TemplateSupport, ToolSupport
+
+
+def with_tool_turns(
+    messages: Sequence[TemplateMessage], support: TemplateSupport
+) -> list[TemplateMessage]:
+    """The messages, prepared before, with every call and result in a form that is shown."""
+    turns: list[TemplateMessage] = []
+    position = 0
+    while position < len(messages):
+        message = messages[position]
+        end = position + 1
+        while end < len(messages) and messages[end]["role"] == "tool":
+            end += 1
+        if message.get("tool_calls"):
+            turns += _turn(message, messages[position + 1 : end], support)
+        elif message["role"] == "tool":
+            turns += _loose_results(messages[position:end], support.tools)
+        else:
+            turns.append(message)
+            end = position + 1
+        position = end
+    return turns
+
+
+def _turn(
+    message: TemplateMessage, results: Sequence[TemplateMessage], support: TemplateSupport
+) -> list[TemplateMessage]:
+    """One message with calls, and the results behind it."""
+    answers = _answers(message, results)
+    tools = support.tools
+    if tools is None or not _is_taken(message, answers, support, tools):
+        return [_calls_as_text(message), *_results_as_text([r for group in answers for r in group])]
+    return _split(message, answers, tools)
+
+
+def _answers(
+    message: TemplateMessage, results: Sequence[TemplateMessage]
+) -> list[list[TemplateMessage]]:
+    """The results of each call, in the calls' order; at the end those that belong to none."""
+    left = list(results)
+    answers = []
+    for call in message["tool_calls"]:
+        own = [result for result in left if result.get("tool_call_id") == call["id"]]
+        left = [result for result in left if result.get("tool_call_id") != call["id"]]
+        answers.append(own)
+    return [*answers, left]
+
+
+def _is_taken(
+    message: TemplateMessage,
+    answers: Sequence[Sequence[TemplateMessage]],
+    support: TemplateSupport,
+    tools: ToolSupport,
+) -> bool:
+    calls = message["tool_calls"]
+    if answers[-1] and not tools.results_without_calls:
+        return False
+    if not (tools.calls_without_results or all(answers[:-1])):
+        return False
+    if message["content"] and not (tools.content_beside_calls or support.repeated_roles):
+        return False
+    return tools.text_arguments or not any(
+        isinstance(call["function"]["arguments"], str) for call in calls
+    )
+
+
+def _split(
+    message: TemplateMessage, answers: Sequence[Sequence[TemplateMessage]], tools: ToolSupport
+) -> list[TemplateMessage]:
+    """The turn in as few messages as the template shows whole."""
+    turn: list[TemplateMessage] = []
+    if message["content"] and not tools.content_beside_calls:
+        turn.append({key: value for key, value in message.items() if key != "tool_calls"})
+        calls = message["tool_calls"]
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
+    if message["content"] is None and not tools.null_content:
+        message = {**message, "content": ""}
+    if len(message["tool_calls"]) == 1 or tools.parallel_calls:
+        turn.append(message)
+        turn += [result for group in answers for result in group]
+        return turn
+    for call, own in zip(message["tool_calls"], answers, strict=False):
+        turn.append({**message, "tool_calls": [call]})
+        turn += own
+        # What was said and thought was said once.
+        message = {"role": "assistant", "content": None if tools.null_content else ""}
+    return [*turn, *answers[-1]]
+
+
+def _loose_results(
+    results: Sequence[TemplateMessage], tools: ToolSupport | None
+) -> Sequence[TemplateMessage]:
+    if tools is not None and tools.results_without_calls:
+        return results
+    return _results_as_text(results)
+
+
+def _calls_as_text(message: TemplateMessage) -> TemplateMessage:
+    changed: dict[str, Any] = {k: value for k, value in message.items() if k != "tool_calls"}
+    calls = [
+        f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>"
+        for call in message["tool_calls"]
+    ]
+    changed["content"] = "\n".join([*filter(None, [message["content"]]), *calls])
+    return changed
+
+
+def _results_as_text(results: Sequence[TemplateMessage]) -> list[TemplateMessage]:
+    """One message of the user with all results; none where there are none."""
+    if not results:
+        return []
+    return [{"role": "user", "content": "\n".join(map(_result_as_text, results))}]
+
+
+def _result_as_text(result: TemplateMessage) -> str:
+    shown = {"name": result["name"]} if "name" in result else {}
+    shown["content"] = result["content"] or ""
+    return f"<tool_response>\n{json.dumps(shown, ensure_ascii=False)}\n</tool_response>"
