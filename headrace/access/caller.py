@@ -33,6 +33,14 @@ class Caller:
     priority: int = 0
     is_trusted: bool = False
 
+    @property
+    def cache_salt(self) -> str:
+        """What separates the tenant's prefix cache: at most 256 bytes, of ASCII alone.
+
+        Tenants' names are bounded in the key file. Empty for the common cache.
+        """
+        return f"tenant:{self.tenant}" if self.tenant else ""
+
     def may_use(self, model: str) -> bool:
         """Whether the key admits a model, by the name that the caller or an alias gives it."""
         return self.models is None or model in self.models

@@ -115,16 +115,19 @@ _FALLBACK: Mapping[grpc.StatusCode, Reason] = {
 class ServiceError(Exception):
     """A request's failure: why, one sentence, and the parameter at fault.
 
-    `openai_code` overrides the row's code (a reason may have several, such as
-    `integer_above_max_value`); it is the edge's and never crosses a gRPC border.
-    `retry_after_seconds` becomes Retry-After where the row says that a retry may help.
+    `openai_code` and `openai_type` override the row's (a reason may have several, such as
+    `integer_above_max_value`; an empty code is null); they are the edge's and never cross a gRPC
+    border. `retry_after_seconds` becomes Retry-After where the row says that a retry may help, and
+    RetryInfo in a status. `is_final` says that it helps nobody, whatever the row says.
     """
 
     reason: Reason
     message: str
     param: str | None = None
     openai_code: str | None = field(default=None, kw_only=True)
+    openai_type: str | None = field(default=None, kw_only=True)
     retry_after_seconds: float | None = field(default=None, kw_only=True)
+    is_final: bool = field(default=False, kw_only=True)
 
     def __str__(self) -> str:
         return self.message
@@ -160,13 +163,19 @@ def error_from_failure(failure: errors_pb2.Failure) -> ServiceError:
 
 
 def status_from_error(error: ServiceError) -> status_pb2.Status:
-    """The gRPC status with ErrorInfo: reason by name, the parameter in its metadata."""
+    """The gRPC status with ErrorInfo: reason by name, the parameter in its metadata.
+
+    RetryInfo beside it says how long to wait, where that is known.
+    """
     info = error_details_pb2.ErrorInfo(reason=R.ErrorReason.Name(error.reason), domain=DOMAIN)
     if error.param is not None:
         info.metadata["parameter"] = error.param
     status = status_pb2.Status(code=error.row.grpc_code.value[0], message=status_message(error))
-    detail = status.details.add()
-    detail.Pack(info)
+    status.details.add().Pack(info)
+    if error.retry_after_seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
+        status.details.add().Pack(retry)
     return status
 
 
@@ -202,7 +211,18 @@ def _error_from_status(status: status_pb2.Status) -> ServiceError | None:
         if detail.type_url == _INFO_TYPE and detail.Unpack(info) and info.domain == DOMAIN:
             known = info.reason in R.ErrorReason.keys()  # noqa: SIM118 (an enum wrapper is no dict)
             reason = R.ErrorReason.Value(info.reason) if known else R.ERROR_REASON_ENGINE_FAILURE
-            return ServiceError(reason, status.message, info.metadata.get("parameter"))
+            param = info.metadata.get("parameter")
+            wait = _retry_after_seconds(status)
+            return ServiceError(reason, status.message, param, retry_after_seconds=wait)
+    return None
+
+
+def _retry_after_seconds(status: status_pb2.Status) -> float | None:
+    retry = error_details_pb2.RetryInfo()
+    for detail in status.details:
+        if detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
+            seconds: float = retry.retry_delay.ToNanoseconds() / 1e9
+            return seconds
     return None
 
 

@@ -1,0 +1,23 @@
+"""Settings of who may call a service: the key file, and what an answer without a bound holds."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from headrace.runtime.settings import SettingsGroup
+
+
+class KeysSettings(SettingsGroup):
+    """API keys of a service's callers."""
+
+    file: Path | None = None
+    """TOML file with the hashed keys and what each may do; unset = everybody may do everything."""
+    check_seconds: float = Field(default=1.0, gt=0, le=3600)
+    """How often is looked whether the file has changed, in seconds."""
+
+
+class GenerationKeysSettings(KeysSettings):
+    """API keys of callers who have answers generated."""
+
+    unbounded_answer_tokens: int = Field(default=1024, ge=1, le=1_000_000)
+    """Tokens reserved of a key's minute for each output of a request that sets no max_tokens."""
