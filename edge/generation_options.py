@@ -30,6 +30,8 @@ def generation_options(
         stop_strings=request.stop or (),
         stop_token_ids=request.stop_token_ids or (),
         ignore_eos=bool(request.ignore_eos),
+        cache_salt=scope.caller.cache_salt,
+        priority=scope.caller.priority,
         deadline=deadline,
         traceparent=scope.trace.traceparent,
         tracestate=scope.trace.tracestate,

@@ -1,6 +1,7 @@
 """What the edge knows of one HTTP request while it lasts."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,6 +9,8 @@ from aiohttp import web
 
 from edge.openai.ids import mint_request_id
 from edge.trace_context import TraceContext
+from headrace.access.caller import Caller
+from headrace.access.key_ring import KeyHolder, anybody
 from headrace.rpc.errors import ServiceError
 
 
@@ -24,18 +27,29 @@ class OpenStream(Protocol):
 
 @dataclass(slots=True, eq=False)
 class RequestScope:
-    """Identity of a request and what its log line will say; `limit` ends its work early."""
+    """Identity of a request and what its log line will say; `limit` ends its work early.
+
+    `holder` is whose key came with it: everybody, where no keys are configured.
+    """
 
     request_id: str = field(default_factory=mint_request_id)
     trace: TraceContext = field(default_factory=TraceContext)
+    holder: KeyHolder = field(default_factory=anybody)
+    profile: str | None = None
     model: str | None = None
     is_stream: bool = False
+    labels: Mapping[str, object] = field(default_factory=dict)
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     failure: ServiceError | None = None
     stream: OpenStream | None = None
     limit: asyncio.Timeout | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Who makes the request."""
+        return self.holder.caller
 
 
 _SCOPE = web.RequestKey("scope", RequestScope)

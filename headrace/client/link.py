@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 import structlog
 
+from headrace.rpc.bearer import Metadata
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError, error_from_rpc
 from headrace.rpc.frame_stream import Frame, FrameStream, FrameViolationError, StreamLostError
@@ -77,6 +78,10 @@ class Link(Generic[In, Out]):
     def _use(self, channel: grpc.aio.Channel) -> None:
         """Make all calls on this channel from now on."""
         raise NotImplementedError
+
+    def _metadata(self) -> Metadata:
+        """What every call to the peer carries: this process's key, if it has one."""
+        return self._credentials.own_key.metadata()
 
     def _new_outbox(self) -> RollingOutbox[Out]:
         raise NotImplementedError

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 
+from headrace.rpc.bearer import OwnKey
 from headrace.rpc.limits import CHANNEL_OPTIONS
 from headrace.runtime.tls_files import KeyPair, ReloadedFiles, read_authorities, read_key_pair
 from headrace.runtime.tls_settings import ClientTlsSettings, ServerTlsSettings
@@ -61,7 +62,11 @@ class PeerCredentials:
     One object serves all channels of a process. Raises StartError for unusable files.
     """
 
-    def __init__(self, settings: ClientTlsSettings | None = None) -> None:
+    def __init__(
+        self, settings: ClientTlsSettings | None = None, own_key: OwnKey | None = None
+    ) -> None:
+        self.own_key = own_key or OwnKey()
+        """What is shown with every call."""
         self._settings = settings or ClientTlsSettings()
         self._files = _client_files(self._settings)
 
@@ -99,7 +104,7 @@ class PeerCredentials:
     def _problems(self) -> tuple[tuple[str, str], ...]:
         """What gRPC's core writes, and what it means; the first that is found holds."""
         if not self.uses_tls:
-            return (("Socket closed", _CLOSED_IN_CLEAR),)
+            return tuple((mark, _CLOSED_IN_CLEAR) for mark in _CLOSED)
         name = self._settings.server_name or "the address"
         shown = _CLOSED_WITHOUT if self._settings.certificate_file is None else _CLOSED_WITH
         return (
@@ -108,10 +113,11 @@ class PeerCredentials:
             ("Hostname Verification", f"TLS: the peer's certificate does not bear {name}"),
             ("WRONG_VERSION_NUMBER", "TLS: the peer does not speak it"),
             ("handshake failed", "TLS: the handshake failed"),
-            ("Socket closed", shown),
+            *((mark, shown) for mark in _CLOSED),
         )
 
 
+_CLOSED = ("Socket closed", "Connection reset", "Broken pipe")
 _CLOSED_IN_CLEAR = "the peer hung up at once, as one does that wants TLS"
 _CLOSED_WITHOUT = "TLS: the peer hung up, as one does that wants a client certificate"
 _CLOSED_WITH = "TLS: the peer hung up, as one does that refuses the client certificate"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from headrace.access.bearer import bearer_key, bearer_metadata
 from headrace.access.keys import LEAST_CHARACTERS, hash_key, mint_key
 from headrace.access.refusals import incorrect_key, masked, missing_key
+from headrace.rpc.bearer import bearer_key, bearer_metadata
 
 
 @pytest.mark.parametrize(
