@@ -22,11 +22,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help serve test test-all check format protos bench lock model clean
+.PHONY: help serve test test-all check format protos bench bench-engine bench-reuse soak lock model clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS='…']"
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 serve: $(SERVE_STAMP) ## Set everything up and serve on http://127.0.0.1:8000; ARGS='--port 9000'
 	@exec $(BIN)/headrace serve $(ARGS)
@@ -61,6 +61,18 @@ protos: $(DEV_STAMP) ## Generate the stubs of protos/ into headrace/
 bench: $(DEV_STAMP) ## Measure what a streamed token costs each service; writes bench/results/
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m bench.streaming $(ARGS)
+
+bench-engine: $(DEV_STAMP) ## Measure the CPU engine beside OpenVINO GenAI's; writes bench/results/
+	@$(BIN)/headrace model pull
+	$(BIN)/python -m bench.engine $(ARGS)
+
+bench-reuse: $(DEV_STAMP) ## Measure prefix reuse of a multi-turn chat; writes bench/results/
+	@$(BIN)/headrace model pull
+	$(BIN)/python -m bench.reuse $(ARGS)
+
+soak: $(DEV_STAMP) ## Load everything for 30 minutes, check that all comes back; ARGS='--minutes 5'
+	@$(BIN)/headrace model pull
+	$(BIN)/python -m bench.soak $(ARGS)
 
 # Lock files pin every package with its hashes for 3.11 and 3.12; they name no index. dev.lock comes
 # first: its generator of stubs holds protobuf at 6.x, and both must agree. Needs `uv`.

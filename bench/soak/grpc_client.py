@@ -141,11 +141,12 @@ def _expected(error: grpc.aio.AioRpcError, code: grpc.StatusCode, how: str) -> s
 
 
 def _check_text(ask: GuidedAsk, text: str) -> None:
-    if not _is_allowed(ask, text):
+    if not is_allowed(ask, text):
         raise UnexpectedError(f"{text[:200]!r} is not what {ask.kind} {ask.guide} allows")
 
 
-def _is_allowed(ask: GuidedAsk, text: str) -> bool:
+def is_allowed(ask: GuidedAsk, text: str) -> bool:
+    """Whether the guide allows this text as a whole answer."""
     if isinstance(ask.guide, list):
         return text in ask.guide
     if ask.kind == "regex":
