@@ -1,29 +1,57 @@
-"""The conversation of a request: roles, names, and content as text.
+"""The conversation of a request: roles, names, content as text, tool calls and their results.
 
-Text parts are joined without anything between them. What a later version will carry (tool calls,
-images, audio) is refused by name; keys of a message that mean nothing here are reported back.
+Text parts are joined without anything between them. Null is absent. Keys that mean nothing in a
+message of that role are reported back; images, audio and files are refused by name.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from edge.openai import checks, problems
-from headrace.client.answers import ChatMessage
+from edge.openai.tool_history import (
+    check_pairing,
+    parse_function_call,
+    parse_tool_call_id,
+    parse_tool_calls,
+)
+from headrace.client.answers import ChatMessage, ToolCall
 
 MAX_MESSAGES = 2048
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_CARRIED_ROLES = frozenset(_ROLES[:4])
+_SYSTEM_ROLES = frozenset(("system", "developer"))
 _PART_TYPES = ("text", "refusal", "image_url", "input_audio", "file")
-_KNOWN_KEYS = frozenset(
-    ("role", "content", "name", "refusal", "tool_calls", "function_call", "audio")
+_COMMON_KEYS = frozenset(("role", "content", "name"))
+_ASSISTANT_KEYS = frozenset(
+    ("refusal", "tool_calls", "function_call", "audio", "reasoning_content")
 )
-_REFUSED_KEYS = ("tool_calls", "function_call", "audio")
+_KNOWN_KEYS = {
+    "assistant": _COMMON_KEYS | _ASSISTANT_KEYS,
+    "tool": _COMMON_KEYS | {"tool_call_id"},
+}
+_CONTENT_TYPES = "one of a string or array of objects"
 _check_role = checks.one_of(*_ROLES)
 _check_name = checks.string(64, least=1, pattern=r"[^\s<|\\/>]+")
+_check_any_name = checks.string(256)
 _check_text = checks.string()
 
 
-def parse_messages(value: Any, ignored: set[str]) -> tuple[ChatMessage, ...]:
+@dataclass(frozen=True, slots=True)
+class MessageRules:
+    """How exact a conversation must be.
+
+    `is_strict`: as OpenAI's API has it; otherwise names are any texts, ids may be missing, and
+    calls and results need not belong together. `system_first_only`: a system (or developer)
+    message may only be the first.
+    """
+
+    is_strict: bool = True
+    system_first_only: bool = False
+
+
+def parse_messages(
+    value: Any, ignored: set[str], *, rules: MessageRules | None = None
+) -> tuple[ChatMessage, ...]:
     """Validate `messages`; adds the names of keys without effect to `ignored`.
 
     Raises ServiceError naming the message, as in `messages[0].content`.
@@ -34,37 +62,108 @@ def parse_messages(value: Any, ignored: set[str]) -> tuple[ChatMessage, ...]:
         raise problems.empty_array("messages")
     if len(value) > MAX_MESSAGES:
         raise problems.array_too_long("messages", MAX_MESSAGES, len(value))
-    return tuple(
-        _parse_message(f"messages[{index}]", item, ignored) for index, item in enumerate(value)
-    )
+    parser = _MessageParser(rules or MessageRules(), ignored)
+    messages = tuple(parser.message(index, item) for index, item in enumerate(value))
+    if parser.rules.is_strict:
+        check_pairing(messages)
+    return messages
 
 
-def _parse_message(param: str, value: Any, ignored: set[str]) -> ChatMessage:
-    message = checks.json_object(param, value)
-    if message.get("role") is None:
-        raise problems.missing(f"{param}.role")
-    role = _check_role(f"{param}.role", message["role"])
-    if role not in _CARRIED_ROLES:
-        raise problems.unsupported_value(f"{param}.role", role)
-    for key in _REFUSED_KEYS:
-        if message.get(key):
-            raise problems.unsupported_parameter(f"{param}.{key}")
-    name = message.get("name")
-    if name is not None:
-        name = _check_name(f"{param}.name", name)
-    ignored.update(f"messages[].{key}" for key in message.keys() - _KNOWN_KEYS)
-    return ChatMessage(role, _parse_content(param, role, message), name)
+class _MessageParser:
+    """The messages of one request, one after another."""
+
+    def __init__(self, rules: MessageRules, ignored: set[str]) -> None:
+        self.rules = rules
+        self._ignored = ignored
+
+    def message(self, index: int, value: Any) -> ChatMessage:
+        param = f"messages[{index}]"
+        message = checks.json_object(param, value)
+        if message.get("role") is None:
+            raise problems.missing(f"{param}.role")
+        role: str = _check_role(f"{param}.role", message["role"])
+        if index and role in _SYSTEM_ROLES and self.rules.system_first_only:
+            raise problems.refused(
+                f"Invalid '{param}.role': system messages are only allowed as the first message.",
+                f"{param}.role",
+                "invalid_value",
+            )
+        self._report(role, message)
+        name = self._name(f"{param}.name", role, message.get("name"))
+        if role == "assistant":
+            return self._assistant(param, message, name)
+        return ChatMessage(
+            role,
+            _parse_content(param, role, message),
+            name,
+            tool_call_id=self._tool_call_id(param, message) if role == "tool" else None,
+        )
+
+    def _report(self, role: str, message: Mapping[str, Any]) -> None:
+        unknown = message.keys() - _KNOWN_KEYS.get(role, _COMMON_KEYS)
+        self._ignored.update(f"messages[].{key}" for key in unknown if message[key] is not None)
+
+    def _name(self, param: str, role: str, value: Any) -> str | None:
+        if value is None:
+            if role == "function" and self.rules.is_strict:
+                raise problems.missing(param)
+            return None
+        check = _check_name if self.rules.is_strict else _check_any_name
+        return check(param, value) or None
+
+    def _tool_call_id(self, param: str, message: Mapping[str, Any]) -> str | None:
+        return parse_tool_call_id(
+            f"{param}.tool_call_id", message.get("tool_call_id"), is_strict=self.rules.is_strict
+        )
+
+    def _assistant(self, param: str, message: Mapping[str, Any], name: str | None) -> ChatMessage:
+        if message.get("audio"):
+            raise problems.unsupported_parameter(f"{param}.audio")
+        calls = self._calls(param, message)
+        refusal = _optional_text(f"{param}.refusal", message)
+        reasoning = _optional_text(f"{param}.reasoning_content", message)
+        needs_content = self.rules.is_strict and not (calls or refusal or reasoning)
+        content = None
+        if message.get("content") is not None or needs_content:
+            content = _parse_content(param, "assistant", message)
+        return ChatMessage(
+            "assistant",
+            content,
+            name,
+            tool_calls=calls,
+            refusal=refusal,
+            reasoning_content=reasoning,
+        )
+
+    def _calls(self, param: str, message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+        is_strict = self.rules.is_strict
+        calls: tuple[ToolCall, ...] = ()
+        if message.get("tool_calls") is not None:
+            name = f"{param}.tool_calls"
+            calls = parse_tool_calls(name, message["tool_calls"], is_strict=is_strict)
+        if message.get("function_call") is not None:
+            name = f"{param}.function_call"
+            call = parse_function_call(name, message["function_call"], is_strict=is_strict)
+            calls = (*calls, call)
+        return calls
 
 
-def _parse_content(param: str, role: str, message: Mapping[str, Any]) -> str:
+def _optional_text(param: str, message: Mapping[str, Any]) -> str | None:
+    """A field of an assistant's message; empty is absent."""
+    value = message.get(param.rpartition(".")[2])
+    return None if value is None else _check_text(param, value) or None
+
+
+def _parse_content(param: str, role: str, message: Mapping[str, Any]) -> str | None:
     content = message.get("content")
     param_content = f"{param}.content"
     if content is None:
-        return _stand_in_content(param, role, message)
+        _check_null_content(param_content, role, message)
+        return None
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise problems.wrong_type(param_content, "one of a string or array of objects", content)
+        raise problems.wrong_type(param_content, _CONTENT_TYPES, content)
     if not content:
         raise problems.empty_array(param_content)
     if len(content) > MAX_MESSAGES:
@@ -74,14 +173,12 @@ def _parse_content(param: str, role: str, message: Mapping[str, Any]) -> str:
     )
 
 
-def _stand_in_content(param: str, role: str, message: Mapping[str, Any]) -> str:
-    """Null content is legal only where an assistant's refusal says what it said instead."""
-    if role == "assistant" and message.get("refusal") is not None:
-        refusal: str = _check_text(f"{param}.refusal", message["refusal"])
-        return refusal
+def _check_null_content(param: str, role: str, message: Mapping[str, Any]) -> None:
+    """Null is legal for a function's result, and for an assistant that said something else."""
     if "content" not in message:
-        raise problems.missing(f"{param}.content")
-    raise problems.wrong_type(f"{param}.content", "one of a string or array of objects", None)
+        raise problems.missing(param)
+    if role != "function":
+        raise problems.wrong_type(param, _CONTENT_TYPES, None)
 
 
 def _parse_part(param: str, value: Any, role: str) -> str:

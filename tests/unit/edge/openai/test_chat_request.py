@@ -199,16 +199,6 @@ def test_parts_are_joined() -> None:
     assert (ChatMessage("system", "ab", "ops"),) == actual.messages
 
 
-def test_refusal_stands_for_content() -> None:
-    """An assistant's refusal is what it said, as a field or as a part."""
-    history = [
-        {"role": "assistant", "content": None, "refusal": "no"},
-        {"role": "assistant", "content": [{"type": "refusal", "refusal": "never"}]},
-    ]
-
-    assert ["no", "never"] == [message.content for message in parse(messages=history).messages]
-
-
 def test_own_answer_as_history() -> None:
     """A message as the API returned it can be sent back, its empty extras included."""
     message = {
@@ -224,8 +214,8 @@ def test_own_answer_as_history() -> None:
 
     actual = parse(messages=[message])
 
-    assert (ChatMessage("assistant", ""),) == actual.messages
-    assert ("messages[].annotations", "messages[].reasoning_content") == actual.ignored
+    assert (ChatMessage("assistant", "", reasoning_content="thought"),) == actual.messages
+    assert ("messages[].annotations",) == actual.ignored
 
 
 def test_stream_options_empty() -> None:

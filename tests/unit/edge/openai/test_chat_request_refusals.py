@@ -266,15 +266,15 @@ WRONG = (
     ),
     (
         {"messages": [USER, {"role": "tool", "content": "x", "tool_call_id": "c"}]},
-        "messages[1].role",
-        "unsupported_value",
-        "'tool'",
+        "messages.[1].role",
+        None,
+        "must be a response to a preceeding message with 'tool_calls'.",
     ),
     (
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}]},
-        "messages[0].tool_calls",
-        "unsupported_parameter",
-        "Unsupported parameter: 'messages[0].tool_calls'",
+        "messages[0].tool_calls[0].type",
+        "missing_required_parameter",
+        "'messages[0].tool_calls[0].type'",
     ),
     (
         {"messages": [{"role": "user", "content": "x", "name": "a b"}]},
