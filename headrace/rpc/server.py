@@ -113,6 +113,7 @@ class GrpcServer:
         *,
         tls: ServerTlsSettings | None = None,
     ) -> None:
+        credentials = server_credentials(tls or ServerTlsSettings())
         self._server = grpc.aio.server(interceptors=[ErrorBoundary()], options=SERVER_OPTIONS)
         self._names = ("", *service_names)
         self._health = health.aio.HealthServicer()
@@ -121,12 +122,11 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
         self.host = host
         try:
-            self.port = self._bind(f"{host}:{port}", tls or ServerTlsSettings())
+            self.port = self._bind(f"{host}:{port}", credentials)
         except RuntimeError as error:
             raise StartError(f"cannot listen on {host}:{port}: the port is taken") from error
 
-    def _bind(self, address: str, tls: ServerTlsSettings) -> int:
-        credentials = server_credentials(tls)
+    def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         port: int = (
             self._server.add_insecure_port(address)
             if credentials is None

@@ -9,7 +9,9 @@ from pathlib import Path
 from headrace.client.answers import ChatMessage
 from headrace.client.backend import GrpcChatBackend
 from headrace.models.directory import ModelDirectory
+from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.limits import FrameTiming
+from headrace.runtime.tls_settings import ServerTlsSettings
 from tests.support.raw_attach import RunningWorker, running_worker
 from tests.support.raw_detokenize import RunningTokenizer, running_tokenizer
 from tests.support.tokenizer_models import train_tokenizer, write_model
@@ -86,6 +88,7 @@ async def in_process_stack(
     *,
     workers: int = 1,
     timing: FrameTiming | None = None,
+    tls: ServerTlsSettings | None = None,
 ) -> AsyncIterator[InProcessStack]:
     """Serve the registry's first model with paced engines."""
     directory = registry.find("").directory
@@ -94,16 +97,21 @@ async def in_process_stack(
             NoticingPacedEngine(directory, settings or PacedSettings()) for _ in range(workers)
         ]
         running = [
-            await stack.enter_async_context(running_worker(engine, timing)) for engine in engines
+            await stack.enter_async_context(running_worker(engine, timing, tls))
+            for engine in engines
         ]
-        tokenizer = await stack.enter_async_context(running_tokenizer(registry, timing))
+        tokenizer = await stack.enter_async_context(running_tokenizer(registry, timing, tls=tls))
         yield InProcessStack(directory.name, engines, running, tokenizer)
 
 
 @asynccontextmanager
-async def connected_backend(stack: InProcessStack) -> AsyncIterator[GrpcChatBackend]:
+async def connected_backend(
+    stack: InProcessStack, credentials: PeerCredentials | None = None
+) -> AsyncIterator[GrpcChatBackend]:
     """A backend that is connected to all of the stack."""
-    backend = GrpcChatBackend(stack.worker_addresses, stack.tokenizer_addresses)
+    backend = GrpcChatBackend(
+        stack.worker_addresses, stack.tokenizer_addresses, credentials=credentials
+    )
     await backend.start()
     try:
         for link in backend._links:

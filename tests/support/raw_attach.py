@@ -10,6 +10,7 @@ from headrace.rpc.frame_stream import hello
 from headrace.rpc.limits import CHANNEL_OPTIONS, FrameTiming
 from headrace.rpc.server import GrpcServer
 from headrace.runtime.identity import Identity
+from headrace.runtime.tls_settings import ServerTlsSettings
 from headrace.worker.v1.attach_pb2 import AttachRequest, AttachResponse, Submission
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from headrace.worker.v1.service_pb2_grpc import (
@@ -36,12 +37,12 @@ class RunningWorker:
 
 @asynccontextmanager
 async def running_worker(
-    engine: Engine, timing: FrameTiming | None = None
+    engine: Engine, timing: FrameTiming | None = None, tls: ServerTlsSettings | None = None
 ) -> AsyncIterator[RunningWorker]:
     """Serve an engine over real gRPC on loopback."""
     await engine.start()
     servicer = WorkerServicer(engine, Identity(), timing or FrameTiming())
-    server = GrpcServer("127.0.0.1", 0, ["headrace.worker.v1.GenerationService"])
+    server = GrpcServer("127.0.0.1", 0, ["headrace.worker.v1.GenerationService"], tls=tls)
     server.add(add_GenerationServiceServicer_to_server, servicer)
     await server.serve()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=CHANNEL_OPTIONS)

@@ -11,6 +11,7 @@ from headrace.rpc.frame_stream import hello
 from headrace.rpc.limits import CHANNEL_OPTIONS, FrameTiming
 from headrace.rpc.server import GrpcServer
 from headrace.runtime.identity import Identity
+from headrace.runtime.tls_settings import ServerTlsSettings
 from headrace.tokenizer.v1.detokenize_pb2 import (
     DetokenizeClose,
     DetokenizeFailure,
@@ -45,12 +46,13 @@ async def running_tokenizer(
     registry: ModelRegistry,
     timing: FrameTiming | None = None,
     limits: LimitSettings | None = None,
+    tls: ServerTlsSettings | None = None,
 ) -> AsyncIterator[RunningTokenizer]:
     """Serve the registry over real gRPC on loopback."""
     limits = limits or LimitSettings()
     pool = EncodingPool(2, limits.max_pending_encodings, limits.long_text_characters)
     servicer = TokenizerServicer(registry, pool, limits, Identity(), timing or FrameTiming())
-    server = GrpcServer("127.0.0.1", 0, ["headrace.tokenizer.v1.TokenizerService"])
+    server = GrpcServer("127.0.0.1", 0, ["headrace.tokenizer.v1.TokenizerService"], tls=tls)
     server.add(add_TokenizerServiceServicer_to_server, servicer)
     await server.serve()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=CHANNEL_OPTIONS)
