@@ -1,10 +1,11 @@
 """The consumer of an answer that goes out as a whole."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge.openai.answer import FinishedOutput, Usage
-from headrace.client.answers import AnswerTimes, OutputResult
+from edge.openai.logprobs import encode_entries, logprobs_object
+from headrace.client.answers import AnswerTimes, LogprobsWriter, OutputResult, TokenLogprob
 from headrace.rpc.errors import ServiceError
 
 
@@ -15,6 +16,7 @@ class AnswerCollector:
 
     def __init__(self, outputs: int) -> None:
         self._texts: list[list[str]] = [[] for _ in range(outputs)]
+        self._logprobs: dict[int, list[bytes]] = {}  # of the outputs whose entries are wanted
         self._results: dict[int, OutputResult] = {}
         self._times = AnswerTimes()
         self._error: ServiceError | None = None
@@ -40,10 +42,23 @@ class AnswerCollector:
         self._results.clear()
         for texts in self._texts:
             texts.clear()
+        for encoded in self._logprobs.values():
+            encoded.clear()
 
     def text_writer(self, index: int) -> Callable[[str], None]:
         """The list's own append."""
         return self._texts[index].append
+
+    def logprobs_writer(self, index: int) -> LogprobsWriter:
+        """Encodes the entries as they come: as objects they would take twice the memory."""
+        write_text = self.text_writer(index)
+        encoded = self._logprobs[index] = []
+
+        def write(text: str, entries: Sequence[TokenLogprob]) -> None:
+            write_text(text)
+            encoded.append(encode_entries(entries))
+
+        return write
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Keep how an output ended."""
@@ -63,7 +78,12 @@ class AnswerCollector:
         await self._ended.wait()
         if self._error is not None:
             raise self._error
-        return [
-            FinishedOutput("".join(texts), self._results[index].finish_reason)
-            for index, texts in enumerate(self._texts)
-        ]
+        return [self._finished(index) for index in range(len(self._texts))]
+
+    def _finished(self, index: int) -> FinishedOutput:
+        encoded = self._logprobs.get(index)
+        return FinishedOutput(
+            "".join(self._texts[index]),
+            self._results[index].finish_reason,
+            None if encoded is None else logprobs_object(encoded),
+        )

@@ -15,15 +15,16 @@ Before the headers are out deltas gather likewise, and a new attempt of the back
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from aiohttp import HttpVersion11, web
 
 from edge.openai.answer import DONE_EVENT, ChunkEncoder, Usage, encode_text
 from edge.openai.errors import error_frame
+from edge.openai.logprobs import encode_entries, logprobs_object
 from edge.protocol import EdgeProtocol
-from headrace.client.answers import AnswerTimes, OutputResult
+from headrace.client.answers import AnswerTimes, LogprobsWriter, OutputResult, TokenLogprob
 from headrace.rpc.errors import ServiceError
 
 _HEADERS = {
@@ -38,17 +39,19 @@ _CHUNK_HEADS = [b"%x\r\n" % length for length in range(1024)]
 
 
 class _Output:
-    """What one output has to say and could not write yet."""
+    """What one output has to say and could not write yet; `logprobs` are the texts' entries."""
 
-    __slots__ = ("finish", "texts", "tokens")
+    __slots__ = ("finish", "logprobs", "texts", "tokens")
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.logprobs: list[bytes] = []
         self.forget()
 
     def forget(self) -> None:
         """Begin anew, with nothing to say."""
         self.texts.clear()
+        self.logprobs.clear()
         self.finish, self.tokens = b"", 0
 
 
@@ -138,6 +141,20 @@ class SseWriter:
                 self._hold(output, text)
 
         return write_chunked if self._is_chunked else write_plain
+
+    def logprobs_writer(self, index: int) -> LogprobsWriter:
+        """The same with the entries of the deltas' tokens, which go out in the deltas' chunks."""
+        output = self._outputs[index]
+        output.forget()
+
+        def write(text: str, entries: Sequence[TokenLogprob]) -> None:
+            self._hold(output, text)
+            if not self._is_lost:
+                output.logprobs.append(encode_entries(entries))
+            if self._is_direct:
+                self._flush(index, output)
+
+        return write
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Write or keep the finish chunk."""
@@ -250,15 +267,22 @@ class SseWriter:
 
     def _flush(self, index: int, output: _Output) -> None:
         if output.texts:
-            head, tail = self._encoder.text_affixes(index)
             # Taken first: what cannot be written must not come up again behind the error.
             text, output.texts = "".join(output.texts), []
-            self._write(head + encode_text(text) + tail)
+            logprobs, output.logprobs = output.logprobs, []
+            self._write(self._event(index, text, logprobs))
             self.has_delivered = True
         if output.finish:
             self._write(output.finish)
             output.finish = b""
             self.has_delivered = True
+
+    def _event(self, index: int, text: str, logprobs: Sequence[bytes]) -> bytes:
+        if not logprobs:
+            head, tail = self._encoder.text_affixes(index)
+            return head + encode_text(text) + tail
+        head, between, tail = self._encoder.logprobs_affixes(index)
+        return b"".join((head, encode_text(text), between, logprobs_object(logprobs), tail))
 
     def _write_end(self) -> None:
         self._write(self._end)

@@ -41,10 +41,11 @@ class AnswerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class FinishedOutput:
-    """One output of a whole answer."""
+    """One output of a whole answer; `logprobs` is the choice's, encoded, or None."""
 
     text: str
     finish_reason: Finish
+    logprobs: bytes | None = None
 
 
 def encode_text(text: str) -> bytes:
@@ -52,10 +53,11 @@ def encode_text(text: str) -> bytes:
     encoded = orjson.dumps(text)
     if text.isascii() or not ("\x85" in text or "\u2028" in text or "\u2029" in text):
         return encoded
-    return _escape_separators(encoded)
+    return escape_separators(encoded)
 
 
-def _escape_separators(encoded: bytes) -> bytes:
+def escape_separators(encoded: bytes) -> bytes:
+    """JSON without the line separators beyond ASCII that it may hold in its strings."""
     for separator, escape in _SEPARATORS:
         encoded = encoded.replace(separator, escape)
     return encoded
@@ -91,7 +93,7 @@ def build_completion(
                 "refusal": None,
                 "annotations": [],
             },
-            "logprobs": None,
+            "logprobs": None if output.logprobs is None else orjson.Fragment(output.logprobs),
             "finish_reason": output.finish_reason,
         }
         for index, output in enumerate(outputs)
@@ -125,7 +127,7 @@ class ChunkEncoder:
             }
         )
         self.include_usage = include_usage
-        self._head = b"data: " + _escape_separators(common).removesuffix(b"}") + b',"choices":['
+        self._head = b"data: " + escape_separators(common).removesuffix(b"}") + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
 
     def role(self, index: int) -> bytes:
@@ -137,6 +139,13 @@ class ChunkEncoder:
         """What stands before and after the encoded text in an output's text events."""
         head, tail = _choice(index, b'{"content":\x00}', None).split(b"\x00")
         return self._head + head, tail + self._tail
+
+    def logprobs_affixes(self, index: int) -> tuple[bytes, bytes, bytes]:
+        """The same where `logprobs` is encoded too: before the text, between, and after both."""
+        head, tail = self.text_affixes(index)
+        name = b'"logprobs":'
+        before, after = tail.split(name + b"null")
+        return head, before + name, after
 
     def finish(self, index: int, reason: Finish) -> bytes:
         """The last event of an output."""

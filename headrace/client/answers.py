@@ -5,7 +5,7 @@ Everything here is about one request; nothing here does I/O. `headrace.client.ba
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.render_pb2 import Decoder
@@ -55,7 +55,8 @@ class RenderedPrompt:
 class GenerationOptions:
     """What to generate. `sampling` is the wire's own message: unset fields stay unset.
 
-    `max_tokens` None = to the end of the context. `deadline` is a time of the running event loop's
+    `max_tokens` None = to the end of the context. `logprobs`: log probabilities of each token and
+    of this many alternatives; None = none at all. `deadline` is a time of the running event loop's
     clock, in seconds; None = no deadline.
     """
 
@@ -64,6 +65,7 @@ class GenerationOptions:
     max_tokens: int | None = None
     min_tokens: int = 0
     n: int = 1
+    logprobs: int | None = None
     stop_strings: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
@@ -102,6 +104,22 @@ class AnswerUsage:
     completion_tokens: list[int] = field(default_factory=list)
 
 
+class TokenLogprob(NamedTuple):
+    """A token of an output's text: its bytes there, and the natural logarithm of its probability.
+
+    `token` may be no whole character, and is what stands in front of a stop string that begins
+    within it. `top` holds the alternatives' bytes and log probabilities, most probable first.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+
+
+LogprobsWriter = Callable[[str, Sequence[TokenLogprob]], None]
+"""Takes a delta and the tokens that spell it: their bytes together are the delta's UTF-8."""
+
+
 class AnswerConsumer(Protocol):
     """Takes an answer. Every call comes on the event loop; none may block or raise."""
 
@@ -118,6 +136,9 @@ class AnswerConsumer(Protocol):
         Asked for as an attempt begins, when all that an earlier one said is void, and called once a
         delta: the hot path.
         """
+
+    def logprobs_writer(self, index: int) -> LogprobsWriter:
+        """The same where the request asked for log probabilities."""
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Output `index` ended; nothing more comes for it."""

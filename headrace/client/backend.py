@@ -26,6 +26,7 @@ from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
 from headrace.tokenizer.v1.render_pb2 import RenderRequest
+from headrace.worker.v1.generation_pb2 import OutputLogprobs
 
 
 class _Loaded(Protocol):
@@ -192,26 +193,24 @@ class GrpcChatBackend:
         self._next_handle += count
         return first
 
-    def feed(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
-        """Hand a worker's token entries on; whole, where one tokenizer serves all."""
-        serving = [link for link in self._tokenizers if link.num_outputs]
-        if len(serving) == 1:
-            self._feed_one(serving[0], handles, counts, token_ids)
-            return
-        for link in serving:
-            _feed_part(link, handles, counts, token_ids)
-
-    def _feed_one(
+    def feed(
         self,
-        link: TokenizerLink,
         handles: Sequence[int],
         counts: Sequence[int],
         token_ids: Sequence[int],
+        logprobs: Sequence[OutputLogprobs] = (),
     ) -> None:
-        if link.pending_tokens > MAX_PENDING_TOKENS:
-            _refuse(link, handles)
-        else:
-            link.feed(handles, counts, token_ids)
+        """Hand a worker's token entries on; whole, where one tokenizer serves all."""
+        serving = [link for link in self._tokenizers if link.num_outputs]
+        if len(serving) == 1:
+            link = serving[0]
+            if link.pending_tokens > MAX_PENDING_TOKENS:
+                _refuse(link, handles)
+            else:
+                link.feed(handles, counts, token_ids, logprobs)
+            return
+        for link in serving:
+            _feed_part(link, handles, counts, token_ids, logprobs)
 
     def _tokenizers_of(self, model: str, fingerprint: str | None) -> list[TokenizerLink]:
         return [
@@ -238,7 +237,11 @@ def _no_tokenizer(model: str) -> str:
 
 
 def _feed_part(
-    link: TokenizerLink, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]
+    link: TokenizerLink,
+    handles: Sequence[int],
+    counts: Sequence[int],
+    token_ids: Sequence[int],
+    logprobs: Sequence[OutputLogprobs],
 ) -> None:
     """Feed the entries whose outputs are open on `link`."""
     own_handles: list[int] = []
@@ -254,7 +257,7 @@ def _feed_part(
     if link.pending_tokens > MAX_PENDING_TOKENS:
         _refuse(link, own_handles)
     elif own_handles:
-        link.feed(own_handles, own_counts, own_ids)
+        link.feed(own_handles, own_counts, own_ids, logprobs)
 
 
 def _refuse(link: TokenizerLink, handles: Sequence[int]) -> None:

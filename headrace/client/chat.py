@@ -23,10 +23,13 @@ from headrace.client.answers import (
     ChatMessage,
     Finish,
     GenerationOptions,
+    LogprobsWriter,
     OutputResult,
+    TokenLogprob,
 )
 from headrace.client.backend import GrpcChatBackend
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.bearer import OwnKey
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.tls_settings import ClientTlsSettings
@@ -42,18 +45,23 @@ class ChatAnswer:
 
     def __init__(self) -> None:
         self._waiting: list[str] = []
+        self._waiting_logprobs: list[TokenLogprob] = []
         self._changed = asyncio.Event()
         self._is_done = False
         self._error: ServiceError | None = None
         self.has_delivered = False
         self.finish_reason: Finish | None = None
         self.stop_string: str | None = None
+        self.logprobs: list[TokenLogprob] = []
+        """Of the tokens that spell the text taken so far, if they were asked for."""
         self.usage = AnswerUsage()
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while True:
             if self._waiting:
                 text, self._waiting = "".join(self._waiting), []
+                self.logprobs += self._waiting_logprobs
+                self._waiting_logprobs = []
                 self.has_delivered = True
                 yield text
             elif self._error is not None:
@@ -80,6 +88,17 @@ class ChatAnswer:
     def _on_text(self, text: str) -> None:
         self._waiting.append(text)
         self._changed.set()
+
+    def logprobs_writer(self, index: int) -> LogprobsWriter:
+        """Part of AnswerConsumer."""
+        self._waiting_logprobs.clear()
+        write_text = self.text_writer(index)
+
+        def write(text: str, entries: Sequence[TokenLogprob]) -> None:
+            self._waiting_logprobs += entries
+            write_text(text)
+
+        return write
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Part of AnswerConsumer."""
@@ -126,9 +145,12 @@ class HeadraceClient:
         *,
         connect_timeout_seconds: float = 10.0,
         tls: ClientTlsSettings | None = None,
+        api_key: str | None = None,
     ) -> None:
+        """`api_key` is shown to workers and tokenizers that demand one."""
+        credentials = PeerCredentials(tls, OwnKey(api_key))
         self._backend = GrpcChatBackend(
-            worker_addresses, tokenizer_addresses, credentials=PeerCredentials(tls)
+            worker_addresses, tokenizer_addresses, credentials=credentials
         )
         self._connect_timeout_seconds = connect_timeout_seconds
 
@@ -165,7 +187,7 @@ class HeadraceClient:
         """Names of the models that can be asked for."""
         return [model.name for model in self._backend.models]
 
-    def chat(
+    def chat(  # noqa: PLR0913 (all but the messages are options, given by name)
         self,
         messages: Sequence[ChatMessage],
         *,
@@ -173,10 +195,12 @@ class HeadraceClient:
         max_tokens: int | None = None,
         sampling: SamplingParams | None = None,
         stop: Sequence[str] = (),
+        logprobs: int | None = None,
         timeout_seconds: float = 600.0,
     ) -> AbstractAsyncContextManager[ChatAnswer]:
         """Ask for one answer; `model` None is the first one. Leaving the context aborts it.
 
+        `logprobs`: log probabilities of the tokens, with so many alternatives each; None = none.
         Entering raises ServiceError when it cannot be rendered or nothing can take it.
         """
         options = GenerationOptions(
@@ -184,6 +208,7 @@ class HeadraceClient:
             sampling=sampling or SamplingParams(),
             max_tokens=max_tokens,
             stop_strings=tuple(stop),
+            logprobs=logprobs,
             deadline=asyncio.get_running_loop().time() + timeout_seconds,
         )
         return self._chat(model or self.models[0], messages, options, timeout_seconds)

@@ -17,6 +17,7 @@ from headrace.client.answers import (
     RenderedPrompt,
 )
 from headrace.client.finish import finish_reason
+from headrace.client.logprobs import LogprobJoin
 from headrace.client.requests import detokenize_open, generation_request
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
@@ -76,18 +77,25 @@ class _Output:
         "consumed_tokens",
         "handle",
         "index",
+        "logprobs",
         "released_tokens",
         "worker_reason",
         "write",
     )
 
     def __init__(
-        self, request: "RunningGeneration", index: int, handle: int, write: Callable[[str], None]
+        self, request: "RunningGeneration", index: int, handle: int, consumer: AnswerConsumer
     ) -> None:
         self._request = request
         self.index = index
         self.handle = handle
-        self.write = write
+        self.logprobs: LogprobJoin | None = None
+        self.write: Callable[[str], None]
+        if request.has_logprobs:
+            self.logprobs = LogprobJoin(consumer.logprobs_writer(index), self._on_contradiction)
+            self.write = self.logprobs.write
+        else:
+            self.write = consumer.text_writer(index)
         self.consumed_tokens = 0
         self.released_tokens = 0
         self.worker_reason = FINISH_REASON_UNSPECIFIED
@@ -102,6 +110,10 @@ class _Output:
     def on_text_failure(self, failure: Failure) -> None:
         if self._request.is_current(self):
             self._request.on_text_failure(error_from_failure(failure))
+
+    def _on_contradiction(self, error: ServiceError) -> None:
+        if self._request.is_current(self):
+            self._request.fail(error)
 
     def on_tokenizer_lost(self, why: str) -> None:
         # One request may have had several outputs there; the first one's loss moved them all.
@@ -140,6 +152,11 @@ class RunningGeneration:
             self._deadline = loop.call_at(options.deadline, self._on_deadline)
 
     @property
+    def has_logprobs(self) -> bool:
+        """Whether log probabilities were asked for."""
+        return self._options.logprobs is not None
+
+    @property
     def usage(self) -> AnswerUsage:
         """Tokens so far."""
         for output in self._open.values():
@@ -164,8 +181,7 @@ class RunningGeneration:
         self._has_started = False
         first = self._placement.next_handles(self._options.n)
         for index in range(self._options.n):
-            write = self._consumer.text_writer(index)
-            output = _Output(self, index, first + index, write)
+            output = _Output(self, index, first + index, self._consumer)
             self._open[output.handle] = output
             tokenizer.open(detokenize_open(output.handle, self._prompt, self._options), output)
         request = generation_request(self._prompt, self._options, asyncio.get_running_loop())

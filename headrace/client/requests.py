@@ -25,6 +25,8 @@ def generation_request(
     )
     if options.max_tokens is not None:
         request.max_tokens = options.max_tokens
+    if options.logprobs is not None:
+        request.logprobs = options.logprobs
     if options.min_tokens:
         request.min_tokens = options.min_tokens
     if options.priority:
@@ -38,6 +40,11 @@ def detokenize_open(
     handle: int, prompt: RenderedPrompt, options: GenerationOptions
 ) -> DetokenizeOpen:
     """The tokenizer's open: the decoder as rendered, and what ends this request's outputs."""
-    entry = DetokenizeOpen(handle=handle, decoder=prompt.decoder, stop_strings=options.stop_strings)
+    entry = DetokenizeOpen(
+        handle=handle,
+        decoder=prompt.decoder,
+        stop_strings=options.stop_strings,
+        token_bytes=options.logprobs is not None,
+    )
     entry.decoder.stop_token_ids.extend(options.stop_token_ids)
     return entry

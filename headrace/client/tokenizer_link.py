@@ -1,13 +1,14 @@
 """The edge's end of tokenizer_svc: `Detokenize` on one shared stream, and the unary calls."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import grpc
 
 from headrace.client.detokenize_outbox import FeedOutbox
 from headrace.client.link import Link
+from headrace.client.logprobs import LogprobJoin
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.errors_pb2 import Failure
 from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED, FinishReason
@@ -21,10 +22,13 @@ from headrace.tokenizer.v1.detokenize_pb2 import (
     DetokenizeRequest,
     DetokenizeResponse,
     StopHit,
+    TokenAlternatives,
+    TokenBytes,
 )
 from headrace.tokenizer.v1.model_pb2 import GetModelRequest, GetModelResponse
 from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from headrace.tokenizer.v1.service_pb2_grpc import TokenizerServiceStub
+from headrace.worker.v1.generation_pb2 import OutputLogprobs
 
 # Several workers' frames come at any time: with many outputs those of 5 ms go out as one, which
 # costs a delta at most so much and saves about a sixth of the edge's CPU time.
@@ -37,6 +41,7 @@ class TextOutput(Protocol):
 
     consumed_tokens: int
     released_tokens: int
+    logprobs: LogprobJoin | None
 
     def write(self, text: str) -> None:
         """Take a delta, never empty: the hot path."""
@@ -103,12 +108,35 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         self._outputs[entry.handle] = output
         self._outbox.open(entry)
 
-    def feed(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
+    def feed(
+        self,
+        handles: Sequence[int],
+        counts: Sequence[int],
+        token_ids: Sequence[int],
+        logprobs: Sequence[OutputLogprobs] = (),
+    ) -> None:
         """Send token entries; with the next frame, which carries all that this loop turn adds."""
+        alternatives = self._take_logprobs(logprobs) if logprobs else ()
         is_busy = len(self._outputs) >= _MANY_OUTPUTS
         self._outbox.merge_seconds = _MERGE_SECONDS if is_busy else 0.0
-        self._outbox.feed(handles, counts, token_ids)
+        self._outbox.feed(handles, counts, token_ids, alternatives)
         self._wake()
+
+    def _take_logprobs(self, logprobs: Sequence[OutputLogprobs]) -> list[TokenAlternatives]:
+        """Give each output its own; returns the alternatives that are to be spelled."""
+        alternatives = []
+        for entry in logprobs:
+            output = self._outputs.get(entry.handle)
+            if output is None or output.logprobs is None:
+                continue
+            output.logprobs.add_logprobs(entry)
+            if entry.top_token_ids:
+                alternatives.append(
+                    TokenAlternatives(
+                        handle=entry.handle, counts=entry.top_counts, token_ids=entry.top_token_ids
+                    )
+                )
+        return alternatives
 
     def finish(self, handle: int, finish_reason: "FinishReason.ValueType") -> None:
         """End an output by the worker's word: what is held back is flushed, `on_closed` follows."""
@@ -134,7 +162,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
                 f"the conversation has {size} bytes; the tokenizer accepts "
                 f"{self._max_message_bytes}.",
             )
-        call = self._stub.Render(request, timeout=timeout_seconds)
+        call = self._stub.Render(request, timeout=timeout_seconds, metadata=self._metadata())
         self._renders.add(call)
         try:
             with translated_rpc_errors(f"tokenizer {self.address}"):
@@ -157,18 +185,21 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         return FeedOutbox()
 
     def _open(self) -> grpc.aio.StreamStreamCall:
-        return self._stub.Detokenize()
+        return self._stub.Detokenize(metadata=self._metadata())
 
     async def _learn(self) -> None:
         limit = self._timing.hello_seconds
-        first = await self._stub.GetModel(GetModelRequest(), timeout=limit)
+        key = self._metadata()
+        first = await self._stub.GetModel(GetModelRequest(), timeout=limit, metadata=key)
         self.models = {first.model: first}
         for name in first.served_models:
             if name != first.model:
                 request = GetModelRequest(model=name)
-                self.models[name] = await self._stub.GetModel(request, timeout=limit)
+                self.models[name] = await self._stub.GetModel(request, timeout=limit, metadata=key)
 
     def _on_frame(self, frame: DetokenizeResponse) -> None:
+        if frame.token_bytes:
+            self._on_token_bytes(frame.token_bytes)
         handles = frame.handles
         if handles or frame.consumed_tokens or frame.released_tokens or frame.deltas:
             self._on_text(frame)
@@ -191,6 +222,14 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
                 self.stray_entries += 1
             else:
                 output.on_text_failure(failed.failure)
+
+    def _on_token_bytes(self, entries: Iterable[TokenBytes]) -> None:
+        for entry in entries:
+            output = self._outputs.get(entry.handle)
+            if output is None or output.logprobs is None:
+                self.stray_entries += 1
+            else:
+                output.logprobs.add_bytes(entry)
 
     def _on_text(self, frame: DetokenizeResponse) -> None:
         handles, consumed, released = frame.handles, frame.consumed_tokens, frame.released_tokens

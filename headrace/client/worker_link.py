@@ -7,6 +7,7 @@ import grpc
 
 from headrace.client.attach_outbox import SubmissionOutbox
 from headrace.client.link import Link
+from headrace.client.logprobs import fits
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
@@ -14,7 +15,12 @@ from headrace.rpc.frame_stream import FrameViolationError
 from headrace.rpc.limits import FrameTiming
 from headrace.runtime.identity import Identity
 from headrace.worker.v1.attach_pb2 import AttachRequest, AttachResponse, Submission
-from headrace.worker.v1.generation_pb2 import GenerationRequest, Started, Terminal
+from headrace.worker.v1.generation_pb2 import (
+    GenerationRequest,
+    OutputLogprobs,
+    Started,
+    Terminal,
+)
 from headrace.worker.v1.model_pb2 import GetModelRequest, GetModelResponse
 from headrace.worker.v1.service_pb2_grpc import GenerationServiceStub
 
@@ -35,8 +41,17 @@ class WorkerListener(Protocol):
 class TokenFeed(Protocol):
     """Where a frame's token entries go, whole."""
 
-    def feed(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
-        """Take parallel arrays; every handle is open on the calling link."""
+    def feed(
+        self,
+        handles: Sequence[int],
+        counts: Sequence[int],
+        token_ids: Sequence[int],
+        logprobs: Sequence[OutputLogprobs] = (),
+    ) -> None:
+        """Take parallel arrays; every handle is open on the calling link.
+
+        `logprobs` are those of these tokens, for the outputs that asked; theirs may be gone.
+        """
 
 
 class WorkerLink(Link[AttachResponse, AttachRequest]):
@@ -95,11 +110,13 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         return SubmissionOutbox()
 
     def _open(self) -> grpc.aio.StreamStreamCall:
-        return self._stub.Attach()
+        return self._stub.Attach(metadata=self._metadata())
 
     async def _learn(self) -> None:
         self.model = await self._stub.GetModel(
-            GetModelRequest(), timeout=self._timing.hello_seconds
+            GetModelRequest(),
+            timeout=self._timing.hello_seconds,
+            metadata=self._metadata(),
         )
 
     def _on_frame(self, frame: AttachResponse) -> None:
@@ -125,8 +142,11 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
                 f"worker {self.address} sent {len(handles)} handles, {len(counts)} counts of "
                 f"{sum(counts)} tokens and {len(token_ids)} tokens"
             )
+        logprobs = frame.logprobs
+        if logprobs:
+            self._check_logprobs(frame)
         if self._owners.keys() >= set(handles):
-            self._feed.feed(handles, counts, token_ids)
+            self._feed.feed(handles, counts, token_ids, logprobs)
         else:
             self._feed_known(frame)
 
@@ -145,7 +165,26 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
                 self.stray_entries += 1
             position += count
         if handles:
-            self._feed.feed(handles, counts, token_ids)
+            logprobs = [entry for entry in frame.logprobs if entry.handle in self._owners]
+            self._feed.feed(handles, counts, token_ids, logprobs)
+
+    def _check_logprobs(self, frame: AttachResponse) -> None:
+        """Raise FrameViolationError unless each entry fits, and has all tokens of its output."""
+        missing = dict.fromkeys((entry.handle for entry in frame.logprobs), 0)
+        for handle, count in zip(frame.handles, frame.counts, strict=True):
+            if handle in missing:
+                missing[handle] += count
+        for entry in frame.logprobs:
+            missing[entry.handle] -= len(entry.logprobs)
+            if not fits(entry):
+                raise FrameViolationError(
+                    f"worker {self.address} sent logprobs of output {entry.handle} whose counts "
+                    "do not add up"
+                )
+        if any(missing.values()):
+            raise FrameViolationError(
+                f"worker {self.address} sent logprobs of other tokens than the frame has"
+            )
 
     def _on_lost(self, why: str) -> None:
         owners = set(self._owners.values())

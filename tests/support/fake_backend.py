@@ -11,9 +11,11 @@ from headrace.client.answers import (
     ChatMessage,
     Finish,
     GenerationOptions,
+    LogprobsWriter,
     OutputResult,
     RenderedPrompt,
     ServedModel,
+    TokenLogprob,
 )
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.render_pb2 import Decoder
@@ -53,6 +55,7 @@ class FakeGeneration:
         self.aborted = asyncio.Event()
         self.usage = AnswerUsage(completion_tokens=[0] * options.n)
         self._writers: list[Callable[[str], None]] = []
+        self._logprobs_writers: list[LogprobsWriter] = []
         self.attempt()
 
     def abort(self) -> None:
@@ -60,7 +63,11 @@ class FakeGeneration:
 
     def attempt(self) -> None:
         """The request is sent to a worker, for the first time or once more."""
-        self._writers = [self.consumer.text_writer(i) for i in range(self.options.n)]
+        indexes = range(self.options.n)
+        if self.options.logprobs is None:
+            self._writers = [self.consumer.text_writer(i) for i in indexes]
+        else:
+            self._logprobs_writers = [self.consumer.logprobs_writer(i) for i in indexes]
 
     def start(self, *, cached: int = 0) -> None:
         """The worker takes the request up."""
@@ -73,6 +80,12 @@ class FakeGeneration:
         """A delta of one token."""
         self.usage.completion_tokens[index] += 1
         self._writers[index](text)
+
+    def tokens(self, *entries: TokenLogprob, index: int = 0) -> None:
+        """A delta of these tokens, with their log probabilities."""
+        self.usage.completion_tokens[index] += len(entries)
+        text = b"".join(entry.token for entry in entries).decode()
+        self._logprobs_writers[index](text, entries)
 
     def finish(self, index: int = 0, reason: Finish = "stop") -> None:
         """An output ends."""

@@ -1,9 +1,9 @@
 """A consumer that remembers everything it hears, in order."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from headrace.client.answers import AnswerTimes, OutputResult
+from headrace.client.answers import AnswerTimes, LogprobsWriter, OutputResult, TokenLogprob
 from headrace.rpc.errors import ServiceError
 
 
@@ -15,6 +15,7 @@ class RecordingConsumer:
         self.has_delivered = False
         self.heard: list[tuple[object, ...]] = []
         self.texts: dict[int, str] = {}
+        self.logprobs: dict[int, list[TokenLogprob]] = {}
         self.results: dict[int, OutputResult] = {}
         self.errors: list[ServiceError] = []
         self.attempts = 0
@@ -32,6 +33,17 @@ class RecordingConsumer:
             self.texts[index] += text
             self.has_delivered = self.has_delivered or self._delivers
             self._note("text", index, text)
+
+        return write
+
+    def logprobs_writer(self, index: int) -> LogprobsWriter:
+        write_text = self.text_writer(index)
+        self.logprobs[index] = []
+
+        def write(text: str, entries: Sequence[TokenLogprob]) -> None:
+            assert b"".join(entry.token for entry in entries).decode() == text
+            self.logprobs[index] += entries
+            write_text(text)
 
         return write
 

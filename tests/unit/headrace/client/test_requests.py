@@ -23,6 +23,7 @@ VALUES: dict[str, object] = {
     "stop_strings": ("a", "b"),
     "stop_token_ids": (4, 5),
     "ignore_eos": True,
+    "logprobs": 0,
     "cache_salt": "salt",
     "priority": -3,
     "deadline": 0.0,

@@ -1,0 +1,96 @@
+"""One output's log probabilities, from the worker, joined with its tokens' bytes and its text.
+
+The worker says how probable each token was and which others were; the tokenizer says, later, which
+bytes of the text each token spells, and releases the text. What waits in between is what the
+tokenizer has not answered yet.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import TypeVar
+
+from headrace.client.answers import LogprobsWriter, TokenLogprob
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+from headrace.tokenizer.v1.detokenize_pb2 import TokenBytes
+from headrace.worker.v1.generation_pb2 import OutputLogprobs
+
+
+class LogprobJoin:
+    """Takes what both say and writes text with its entries.
+
+    The entries of one write spell its text. Where the two contradict each other `fail` is told,
+    once, and nothing more is written.
+    """
+
+    def __init__(self, write: LogprobsWriter, fail: Callable[[ServiceError], None]) -> None:
+        self._write = write
+        self._fail = fail
+        self._unspelled: deque[tuple[float, Sequence[float]]] = deque()
+        self._unwritten: deque[TokenLogprob] = deque()
+        self._has_failed = False
+
+    def add_logprobs(self, entry: OutputLogprobs) -> None:
+        """The worker's: log probabilities of the next tokens; its arrays fit."""
+        tops = _parts(entry.top_logprobs[:], entry.top_counts)
+        self._unspelled.extend(zip(entry.logprobs, tops, strict=True))
+
+    def add_bytes(self, entry: TokenBytes) -> None:
+        """The tokenizer's: what the next tokens and their alternatives say."""
+        lengths, unspelled = entry.lengths, self._unspelled
+        if len(lengths) > len(unspelled):
+            self._refuse(f"{len(lengths)} tokens were spelled, {len(unspelled)} have a probability")
+            return
+        known = [unspelled.popleft() for _ in lengths]
+        num_tops = sum(len(tops) for _, tops in known)
+        if num_tops != len(entry.alternative_lengths) or not _fits(entry):
+            self._refuse(f"the bytes do not fit {len(known)} tokens with {num_tops} alternatives")
+            return
+        spelled = _parts(entry.spelled, lengths)
+        alternatives = iter(_parts(entry.alternatives, entry.alternative_lengths))
+        for raw, (logprob, tops) in zip(spelled, known, strict=True):
+            top = tuple((next(alternatives), each) for each in tops)
+            if raw:
+                self._unwritten.append(TokenLogprob(raw, logprob, top))
+
+    def write(self, text: str) -> None:
+        """The tokenizer's: a delta, behind the bytes that spell it."""
+        if self._has_failed:
+            return
+        missing = len(text.encode())
+        entries = []
+        while missing > 0 and self._unwritten:
+            entries.append(self._unwritten.popleft())
+            missing -= len(entries[-1].token)
+        if missing:
+            self._refuse("the tokens' bytes do not spell the text")
+        else:
+            self._write(text, entries)
+
+    def _refuse(self, what: str) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            message = f"The worker and the tokenizer contradict each other in logprobs: {what}."
+            self._fail(ServiceError(errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER, message))
+
+
+def fits(entry: OutputLogprobs) -> bool:
+    """Whether the arrays of a worker's entry are as long as they say."""
+    return len(entry.top_counts) == len(entry.logprobs) and len(entry.top_token_ids) == len(
+        entry.top_logprobs
+    ) == sum(entry.top_counts)
+
+
+def _fits(entry: TokenBytes) -> bool:
+    return sum(entry.lengths) == len(entry.spelled) and (
+        sum(entry.alternative_lengths) == len(entry.alternatives)
+    )
+
+
+_PartT = TypeVar("_PartT", bytes, list[float])
+
+
+def _parts(whole: _PartT, lengths: Sequence[int]) -> list[_PartT]:
+    """A flat array, cut into pieces of these lengths."""
+    return [whole[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
