@@ -1,6 +1,6 @@
 """One edge's shared stream on the tokenizer: its outputs, and the frames to and from it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from headrace.common.v1 import errors_pb2, finish_pb2
 from headrace.rpc.errors import ServiceError
@@ -22,6 +22,10 @@ from tokenizer_svc.request_mapping import stop_strings
 from tokenizer_svc.rules_cache import RulesCache
 from tokenizer_svc.settings import LimitSettings
 from tokenizer_svc.spelling_detokenizer import split_alternatives
+
+
+def _anything(model: str) -> None:
+    """Every model may be decoded."""
 
 
 class OutputOpener:
@@ -63,8 +67,12 @@ class DetokenizeSession:
         activity: Activity,
         identity: Identity,
         timing: FrameTiming,
+        check_output: Callable[[str], None] = _anything,
     ) -> None:
+        """`check_output` raises ServiceError for a model that the stream's key may not use."""
         self._opener = opener
+        self._check_output = check_output
+        self._is_expired = False
         self._activity = activity
         self._outputs = OutputTable()
         self._outbox = DetokenizeOutbox()
@@ -106,14 +114,27 @@ class DetokenizeSession:
         self._outbox.add(answers, num_tokens)
         if not self._outbox.is_empty:
             self._stream.wake()
+        if self._is_expired and not len(outputs):
+            self.finish()
 
     def _open(self, request: DetokenizeOpen, answers: Answers) -> None:
         self._outputs.claim(request.handle)
         try:
             self._activity.require_open()
+            self._check_key(request)
             self._opener.open(request, self._outputs, answers)
         except ServiceError as error:
             answers.failures.append((request.handle, error))
+
+    def _check_key(self, request: DetokenizeOpen) -> None:
+        try:
+            self._check_output(request.decoder.model)
+        except ServiceError as error:
+            if error.reason == errors_pb2.ERROR_REASON_DRAINING and not self._is_expired:
+                # Its key was removed: what is open may end, and the peer comes back with another.
+                self._is_expired = True
+                self.drain()
+            raise
 
     def _offer(self, alternatives: Iterable[TokenAlternatives]) -> int:
         """Take what comes with the frame's tokens; returns how many there are."""

@@ -4,13 +4,15 @@ import asyncio
 
 import structlog
 
+from headrace.access.grpc_authentication import KeyGate
+from headrace.access.key_ring import open_key_ring, watched
 from headrace.models.cache import resolve_model
 from headrace.models.directory import open_model_directory
 from headrace.models.settings import ModelsSettings
 from headrace.rpc.limits import FrameTiming
 from headrace.rpc.server import GrpcServer
 from headrace.runtime.identity import Identity
-from headrace.runtime.listening import require_loopback
+from headrace.runtime.listening import require_loopback, warn_of_clear_text
 from headrace.tokenizer.v1.service_pb2 import DESCRIPTOR
 from headrace.tokenizer.v1.service_pb2_grpc import add_TokenizerServiceServicer_to_server
 from tokenizer_svc.encoding_pool import EncodingPool
@@ -37,10 +39,15 @@ async def run(
         "tokenizer",
         settings.host,
         insecure=settings.insecure,
-        checks_callers=settings.tls.checks_clients,
+        checks_callers=settings.tls.checks_clients or settings.keys.file is not None,
     )
+    warn_of_clear_text("tokenizer", settings.host, uses_tls=settings.tls.is_on)
+    keys = open_key_ring(settings.keys)
+    gate = KeyGate(keys)
     name = DESCRIPTOR.services_by_name["TokenizerService"].full_name
-    server = GrpcServer(settings.host, settings.port, [name], tls=settings.tls)
+    server = GrpcServer(
+        settings.host, settings.port, [name], tls=settings.tls, interceptors=gate.interceptors
+    )
     limits = settings.limits
     pool = EncodingPool(settings.threads, limits.max_pending_encodings, limits.long_text_characters)
     try:
@@ -49,7 +56,7 @@ async def run(
         timing = FrameTiming(
             heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
         )
-        servicer = TokenizerServicer(registry, pool, limits, identity, timing)
+        servicer = TokenizerServicer(registry, pool, limits, identity, timing, gate)
         server.add(add_TokenizerServiceServicer_to_server, servicer)
         await server.serve()
         _log.info(
@@ -59,8 +66,9 @@ async def run(
             models=registry.names,
             instance_id=identity.instance_id,
         )
-        await stop.wait()
-        await _drain(server, servicer, settings.drain_grace_seconds)
+        async with watched(keys, settings.keys):
+            await stop.wait()
+            await _drain(server, servicer, settings.drain_grace_seconds)
     finally:
         await server.stop(0)
         await asyncio.to_thread(pool.close)

@@ -1,9 +1,11 @@
 """The tokenizer's gRPC service: Render, Encode, Decode, CountTokens, Detokenize, GetModel."""
 
 from collections.abc import Mapping, MutableSequence, Sequence
+from functools import partial
 
 import grpc
 
+from headrace.access.grpc_authentication import KeyGate, key_of
 from headrace.common.v1 import errors_pb2
 from headrace.digest import block_digests, root_digest
 from headrace.rpc.errors import ServiceError
@@ -21,6 +23,7 @@ from headrace.tokenizer.v1.model_pb2 import GetModelRequest, GetModelResponse
 from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from headrace.tokenizer.v1.service_pb2_grpc import TokenizerServiceServicer
 from tokenizer_svc.activity import Activity
+from tokenizer_svc.call_gate import CallGate
 from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
 from tokenizer_svc.encoding import TextEncoder, TooManyTokensError
 from tokenizer_svc.encoding_pool import EncodingPool
@@ -45,8 +48,10 @@ class TokenizerServicer(TokenizerServiceServicer):
         limits: LimitSettings,
         identity: Identity,
         timing: FrameTiming,
+        gate: KeyGate | None = None,
     ) -> None:
-        self._registry = registry
+        """`gate` knows the callers; without one everybody may do everything."""
+        self._callers = CallGate(registry, gate)
         self._pool = pool
         self._limits = limits
         self._identity = identity
@@ -59,44 +64,43 @@ class TokenizerServicer(TokenizerServiceServicer):
         self, request: RenderRequest, context: grpc.aio.ServicerContext
     ) -> RenderResponse:
         """A conversation to prompt token ids."""
-        del context
-        with self.activity.call():
-            model = self._registry.find(request.model)
+        with self.activity.call(), self._callers.call(context, request.model) as call:
+            model = call.model
             model.prompt_renderer()
             messages = template_messages(request.messages)
             if request.HasField("block_digests"):
                 checked_block_size(request.block_digests)
             size = num_characters(messages)
-            return await self._pool.run(size, _rendered, model, messages, request)
+            response = await self._pool.run(size, _rendered, model, messages, request)
+            call.used_tokens = len(response.prompt_token_ids)
+            return response
 
     async def Encode(  # noqa: N802 (gRPC's name)
         self, request: EncodeRequest, context: grpc.aio.ServicerContext
     ) -> EncodeResponse:
         """Text to token ids."""
-        del context
-        with self.activity.call():
-            encoder = self._registry.find(request.model).encoder
-            checked_text(request.text, self._limits)
+        with self.activity.call(), self._callers.call(context, request.model) as call:
+            encoder = call.model.encoder
+            size = len(checked_text(request.text, self._limits))
             max_tokens = self._limits.max_text_tokens
-            return await self._pool.run(len(request.text), _encoded, encoder, request, max_tokens)
+            response = await self._pool.run(size, _encoded, encoder, request, max_tokens)
+            call.used_tokens = len(response.token_ids)
+            return response
 
     async def Decode(  # noqa: N802 (gRPC's name)
         self, request: DecodeRequest, context: grpc.aio.ServicerContext
     ) -> DecodeResponse:
         """Token ids to text."""
-        del context
-        with self.activity.call():
-            model = self._registry.find(request.model)
-            size = len(request.token_ids)
-            return DecodeResponse(text=await self._pool.run(size, _decoded, model, request))
+        with self.activity.call(), self._callers.call(context, request.model) as call:
+            size = call.used_tokens = len(request.token_ids)
+            return DecodeResponse(text=await self._pool.run(size, _decoded, call.model, request))
 
     async def CountTokens(  # noqa: N802 (gRPC's name)
         self, request: CountTokensRequest, context: grpc.aio.ServicerContext
     ) -> CountTokensResponse:
         """How many tokens a text or a conversation has."""
-        del context
-        with self.activity.call():
-            model = self._registry.find(request.model)
+        with self.activity.call(), self._callers.call(context, request.model) as call:
+            model = call.model
             match request.WhichOneof("input"):
                 case "text":
                     text = checked_text(request.text, self._limits)
@@ -111,6 +115,7 @@ class TokenizerServicer(TokenizerServiceServicer):
                     raise ServiceError(
                         errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="input"
                     )
+            call.used_tokens = tokens
             return CountTokensResponse(tokens=tokens)
 
     async def Detokenize(  # type: ignore[override] # noqa: N802 (gRPC's name; writes by context)
@@ -118,8 +123,10 @@ class TokenizerServicer(TokenizerServiceServicer):
     ) -> None:
         """Serve one edge's shared stream until it ends."""
         del request_iterator  # frames are read from the context, which also writes
+        key = key_of(context.invocation_metadata())
+        check_output = partial(self._callers.check_output, key)
         session = DetokenizeSession(
-            context, self._opener, self.activity, self._identity, self._timing
+            context, self._opener, self.activity, self._identity, self._timing, check_output
         )
         self._sessions.add(session)
         try:
@@ -133,11 +140,10 @@ class TokenizerServicer(TokenizerServiceServicer):
         self, request: GetModelRequest, context: grpc.aio.ServicerContext
     ) -> GetModelResponse:
         """What is known of a model, and how busy the service is."""
-        del context
-        model = self._registry.find(request.model)
+        model = self._callers.model(context, request.model)
         return GetModelResponse(
             model=model.directory.name,
-            served_models=self._registry.names,
+            served_models=self._callers.names(context),
             build=self._identity.build,
             instance_id=self._identity.instance_id,
             tokenizer_fingerprint=model.directory.tokenizer_fingerprint,

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from headrace.access.settings import KeysSettings
 from headrace.runtime.settings import SettingsGroup
 from headrace.runtime.tls_settings import ServerTlsSettings
 from tokenizer_svc.prompt_renderer import SpecialTokensInContent
@@ -62,6 +63,8 @@ class TokenizerSettings(SettingsGroup):
     """An edge that sends nothing for so long is dead, in seconds."""
     tls: ServerTlsSettings = ServerTlsSettings()
     """TLS of the listener."""
+    keys: KeysSettings = KeysSettings()
+    """Who may call."""
     template: TemplateSettings = TemplateSettings()
     """Bounds of chat templates."""
     limits: LimitSettings = LimitSettings()

@@ -6,11 +6,13 @@ the shared stream, or the Generate call. Releasing writes the request's canonica
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 
+from headrace.access.limits import Lease
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from worker.engine.seam import EngineRequest, StartedEvent
 
@@ -27,10 +29,18 @@ class ActiveRequest:
     trace_id: str
     submitted_at: float
     open_keys: set[int] = field(default_factory=set)
+    lease: Lease | None = None
     started: StartedEvent | None = None
     output_tokens: int = 0
     outcomes: list[str] = field(default_factory=list)
     deadline: asyncio.TimerHandle | None = None
+    counted_tokens: int = 0
+    """Those of outputs that have not ended yet too; counted for limited callers only."""
+
+    @property
+    def used_tokens(self) -> int:
+        """What the caller's limits are charged with."""
+        return len(self.request.prompt_token_ids) + max(self.output_tokens, self.counted_tokens)
 
 
 class RequestTable:
@@ -53,15 +63,23 @@ class RequestTable:
         await self._idle.wait()
 
     def open(
-        self, wire: GenerationRequest, request: EngineRequest, on_deadline: Callable[[], None]
+        self,
+        wire: GenerationRequest,
+        request: EngineRequest,
+        on_deadline: Callable[[], None],
+        lease: Lease | None = None,
     ) -> ActiveRequest:
-        """Enter a request; `on_deadline` is called when its remaining time has passed."""
+        """Enter a request; `on_deadline` is called when its remaining time has passed.
+
+        The lease, its part in its caller's limits, is closed when it is released.
+        """
         loop = asyncio.get_running_loop()
         active = ActiveRequest(
             request=request,
             trace_id=trace_id(wire.traceparent),
             submitted_at=loop.time(),
             open_keys=set(request.keys),
+            lease=lease,
         )
         if wire.HasField("remaining_ms"):
             active.deadline = loop.call_later(wire.remaining_ms / 1000, on_deadline)
@@ -76,6 +94,8 @@ class RequestTable:
             self._idle.set()
         if active.deadline is not None:
             active.deadline.cancel()
+        if active.lease is not None:
+            active.lease.close(active.used_tokens, time.monotonic())
         started = active.started
         _log.info(
             "request_ended",

@@ -19,7 +19,7 @@ from worker.events import (
     outcome_label,
     started_to_proto,
 )
-from worker.request_mapping import engine_request
+from worker.request_gate import KeyExpiredError, RequestGate
 
 _LAST_HANDLE = 2**64 - 1
 
@@ -38,13 +38,15 @@ class AttachSession:
         table: RequestTable,
         identity: Identity,
         timing: FrameTiming,
+        requests: RequestGate,
     ) -> None:
         self._engine = engine
         self._table = table
+        self._requests = requests
         self._outbox = AttachOutbox()
         self._open: dict[int, ActiveRequest] = {}
         self._highest_handle = 0
-        self._draining = False
+        self._draining = self._is_expired = False
         self._stream: FrameStream[AttachRequest, AttachResponse] = FrameStream(
             call, self._outbox, self._on_frame, identity, peer="edge", timing=timing
         )
@@ -97,10 +99,15 @@ class AttachSession:
         if self._draining:
             raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker is shutting down")
         wire = submission.request
-        request = engine_request(wire, submission.first_handle, self._engine.info)
+        try:
+            request, lease = self._requests.accept(wire, submission.first_handle, self._engine.info)
+        except KeyExpiredError as error:
+            self._expire()
+            message = "the key with which this stream was opened is not known any more"
+            raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, message) from error
         # Entered before the engine has it: an engine may report from within submit.
         self._outbox.accept(request.keys)
-        active = self._table.open(wire, request, lambda: self._deadline(request.keys))
+        active = self._table.open(wire, request, lambda: self._deadline(request.keys), lease)
         self._open.update(dict.fromkeys(request.keys, active))
         try:
             self._engine.submit(request, self)
@@ -108,6 +115,13 @@ class AttachSession:
             active.outcomes.append(error.label)
             self._table.release(active)
             raise
+
+    def _expire(self) -> None:
+        """The stream's key was removed: what runs may end, and the peer comes back with another."""
+        self._is_expired = True
+        self.drain()
+        if not self._open:
+            self.finish()
 
     def _deadline(self, keys: Iterable[int]) -> None:
         self._abort(keys, errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED)
@@ -133,6 +147,9 @@ class AttachSession:
         for started in events.started:
             self._open[started.key].started = started
             self._outbox.start(started_to_proto(started, started.key))
+        if self._requests.counts_tokens:
+            for key, count in zip(events.keys, events.counts, strict=True):
+                self._open[key].counted_tokens += count
         if self._outbox.pending_tokens > MAX_PENDING_TOKENS:
             self._refuse_slow(events)
         elif events.keys:
@@ -162,3 +179,5 @@ class AttachSession:
         active.outcomes.append(outcome_label(event))
         if not active.open_keys:
             self._table.release(active)
+        if self._is_expired and not self._open:
+            self.finish()

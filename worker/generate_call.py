@@ -16,7 +16,7 @@ from worker.events import (
     outcome_label,
     started_to_proto,
 )
-from worker.request_mapping import engine_request
+from worker.request_gate import RequestGate
 
 
 class GenerateCall:
@@ -25,9 +25,10 @@ class GenerateCall:
     Events wait until the caller's stream takes them; n times max_tokens bounds them.
     """
 
-    def __init__(self, engine: Engine, table: RequestTable) -> None:
+    def __init__(self, engine: Engine, table: RequestTable, requests: RequestGate) -> None:
         self._engine = engine
         self._table = table
+        self._requests = requests
         self._open: dict[int, ActiveRequest] = {}
         self._events: list[EngineEvents] = []
         self._failure: ServiceError | None = None
@@ -40,8 +41,8 @@ class GenerateCall:
 
         Leaving early, for whatever reason, aborts what still runs.
         """
-        request = engine_request(wire, 0, self._engine.info)
-        active = self._table.open(wire, request, self._deadline)
+        request, lease = self._requests.accept(wire, 0, self._engine.info)
+        active = self._table.open(wire, request, self._deadline, lease)
         self._open = dict.fromkeys(request.keys, active)
         try:
             self._submit(request, active)
@@ -88,6 +89,9 @@ class GenerateCall:
         """Take one iteration of the engine."""
         events, strays = only_open(events, self._open)
         self._table.stray_entries += strays
+        if self._requests.counts_tokens:
+            for key, count in zip(events.keys, events.counts, strict=True):
+                self._open[key].counted_tokens += count
         for ended in events.ended:
             self._close(ended)
         self._events.append(events)

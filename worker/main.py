@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import structlog
 
+from headrace.access.grpc_authentication import KeyGate
+from headrace.access.key_ring import open_key_ring, watched
 from headrace.models.cache import resolve_model
 from headrace.models.directory import ModelDirectory, open_model_directory
 from headrace.models.settings import ModelsSettings
@@ -13,7 +15,7 @@ from headrace.rpc.limits import FrameTiming
 from headrace.rpc.server import LAST_WORDS_SECONDS, GrpcServer
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
-from headrace.runtime.listening import require_loopback
+from headrace.runtime.listening import require_loopback, warn_of_clear_text
 from headrace.worker.v1.service_pb2 import DESCRIPTOR
 from headrace.worker.v1.service_pb2_grpc import add_GenerationServiceServicer_to_server
 from worker.engine.paced import PacedEngine
@@ -42,8 +44,9 @@ async def run(
         "worker",
         settings.host,
         insecure=settings.insecure,
-        checks_callers=settings.tls.checks_clients,
+        checks_callers=settings.tls.checks_clients or settings.keys.file is not None,
     )
+    warn_of_clear_text("worker", settings.host, uses_tls=settings.tls.is_on)
     cache_dir = (models or ModelsSettings()).cache_dir
     model = open_model_directory(resolve_model(settings.model, cache_dir))
     await serve(settings, make_engine(settings, model), stop)
@@ -60,9 +63,14 @@ async def serve(
     timing = FrameTiming(
         heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
     )
-    servicer = WorkerServicer(engine, identity, timing)
+    keys = open_key_ring(settings.keys)
+    gate = KeyGate(keys)
+    unbounded = settings.keys.unbounded_answer_tokens
+    servicer = WorkerServicer(engine, identity, timing, gate, unbounded)
     name = DESCRIPTOR.services_by_name["GenerationService"].full_name
-    server = GrpcServer(settings.host, settings.port, [name], tls=settings.tls)
+    server = GrpcServer(
+        settings.host, settings.port, [name], tls=settings.tls, interceptors=gate.interceptors
+    )
     server.add(add_GenerationServiceServicer_to_server, servicer)
     try:
         await engine.start()
@@ -80,7 +88,8 @@ async def serve(
         )
         if on_listening is not None:
             on_listening(server.port)
-        failure = await _stop_or_failure(stop, engine)
+        async with watched(keys, settings.keys):
+            failure = await _stop_or_failure(stop, engine)
         if failure is not None:
             # What ran has ended with the engine: its last frames go out, and nobody is kept.
             _log.error("engine_failed", engine=settings.engine, problem=failure.message)

@@ -2,6 +2,8 @@
 
 import grpc
 
+from headrace.access.grpc_authentication import KeyGate, key_of
+from headrace.access.refusals import unknown_model
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
@@ -14,12 +16,23 @@ from worker.active_requests import RequestTable
 from worker.attach_session import AttachSession
 from worker.engine.seam import Engine
 from worker.generate_call import GenerateCall
+from worker.request_gate import RequestGate
 
 
 class WorkerServicer(GenerationServiceServicer):
     """Serves one engine to any number of edges and direct callers."""
 
-    def __init__(self, engine: Engine, identity: Identity, timing: FrameTiming) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        identity: Identity,
+        timing: FrameTiming,
+        gate: KeyGate | None = None,
+        unbounded_answer_tokens: int = 1024,
+    ) -> None:
+        """`gate` knows the callers; without one everybody may do everything."""
+        self._gate = gate or KeyGate()
+        self._unbounded_answer_tokens = unbounded_answer_tokens
         self._engine = engine
         self._identity = identity
         self._timing = timing
@@ -32,7 +45,14 @@ class WorkerServicer(GenerationServiceServicer):
     ) -> None:
         """Serve one edge's shared stream until it ends."""
         del request_iterator  # frames are read from the context, which also writes
-        session = AttachSession(context, self._engine, self.table, self._identity, self._timing)
+        session = AttachSession(
+            context,
+            self._engine,
+            self.table,
+            self._identity,
+            self._timing,
+            self._requests(context),
+        )
         self._sessions.add(session)
         try:
             if self._draining:
@@ -48,14 +68,16 @@ class WorkerServicer(GenerationServiceServicer):
         if self._draining:
             raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker is shutting down")
         wire = _with_metadata(request.request, context)
-        await GenerateCall(self._engine, self.table).run(wire, context.write)
+        call = GenerateCall(self._engine, self.table, self._requests(context))
+        await call.run(wire, context.write)
 
     async def GetModel(  # noqa: N802 (gRPC's name)
         self, request: GetModelRequest, context: grpc.aio.ServicerContext
     ) -> GetModelResponse:
         """Say what is served, and how busy the worker is."""
-        del context
         info = self._engine.info
+        if not self._gate.holder(context).caller.may_use(info.model):
+            raise unknown_model(request.model or info.model)
         if request.model and request.model != info.model:
             raise ServiceError(
                 errors_pb2.ERROR_REASON_MODEL_NOT_FOUND,
@@ -92,6 +114,11 @@ class WorkerServicer(GenerationServiceServicer):
         await self.table.idle()
         for session in self._sessions:
             session.finish()
+
+    def _requests(self, context: grpc.aio.ServicerContext) -> RequestGate:
+        """What the caller may submit. Raises ServiceError: invalid_api_key."""
+        key = key_of(context.invocation_metadata())
+        return RequestGate(self._gate, key, self._unbounded_answer_tokens)
 
     def _load(self) -> WorkerLoad:
         load = self._engine.load

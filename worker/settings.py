@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from headrace.access.settings import GenerationKeysSettings
 from headrace.runtime.settings import SettingsGroup
 from headrace.runtime.tls_settings import ServerTlsSettings
 from worker.engine.openvino.settings import OpenVinoSettings
@@ -31,6 +32,8 @@ class WorkerSettings(SettingsGroup):
     """An edge that sends nothing for so long is dead, in seconds."""
     tls: ServerTlsSettings = ServerTlsSettings()
     """TLS of the listener."""
+    keys: GenerationKeysSettings = GenerationKeysSettings()
+    """Who may call."""
     openvino: OpenVinoSettings = OpenVinoSettings()
     """The openvino engine."""
     paced: PacedSettings = PacedSettings()

@@ -40,6 +40,23 @@ def incorrect_key(key: str) -> ServiceError:
     )
 
 
+def unknown_key() -> ServiceError:
+    """The same where the message may end in somebody's log: nothing of the key is shown."""
+    return ServiceError(
+        errors_pb2.ERROR_REASON_INVALID_API_KEY,
+        "Incorrect API key provided. You can find your API key with the operator of this server.",
+    )
+
+
+def unknown_model(name: str) -> ServiceError:
+    """A model that a key does not admit: as one that there is not."""
+    return ServiceError(
+        errors_pb2.ERROR_REASON_MODEL_NOT_FOUND,
+        f"The model `{name}` does not exist or you do not have access to it.",
+        "model",
+    )
+
+
 def masked(key: str) -> str:
     """A key as its sender may be reminded of it: its ends, or nothing of a short one."""
     if len(key) < _SHOWN_FIRST + _SHOWN_LAST + _LEAST_HIDDEN:

@@ -101,8 +101,8 @@ class GrpcServer:
     """A service's server: bound at construction, healthy from `serve` to `not_serving`.
 
     `add` registers a servicer by its generated function; `service_names` are what health and
-    reflection know. Raises StartError for an address that cannot be bound, and for TLS files that
-    cannot be used.
+    reflection know; `interceptors` come behind the boundary of errors. Raises StartError for an
+    address that cannot be bound, and for TLS files that cannot be used.
     """
 
     def __init__(
@@ -112,9 +112,12 @@ class GrpcServer:
         service_names: Sequence[str],
         *,
         tls: ServerTlsSettings | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
         credentials = server_credentials(tls or ServerTlsSettings())
-        self._server = grpc.aio.server(interceptors=[ErrorBoundary()], options=SERVER_OPTIONS)
+        self._server = grpc.aio.server(
+            interceptors=[ErrorBoundary(), *interceptors], options=SERVER_OPTIONS
+        )
         self._names = ("", *service_names)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

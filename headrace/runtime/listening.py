@@ -2,7 +2,11 @@
 
 from ipaddress import ip_address
 
+import structlog
+
 from headrace.runtime.errors import StartError
+
+_log = structlog.get_logger(__name__)
 
 
 def require_loopback(
@@ -17,6 +21,12 @@ def require_loopback(
             f"{service}.host is {host}, which others can reach, and callers are not checked: "
             f"choose 127.0.0.1, or accept it with {service}.insecure"
         )
+
+
+def warn_of_clear_text(service: str, host: str, *, uses_tls: bool) -> None:
+    """Log that others can read along, keys too: they reach `host`, and nothing is encrypted."""
+    if not (uses_tls or is_loopback(host)):
+        _log.warning("clear_text", service=service, host=host, remedy="configure TLS")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,96 @@
+"""What a caller may submit: its models, its tenant's salt and priority, and its limits.
+
+An untrusted caller speaks for its own tenant only: another salt or priority is refused by name, and
+its own is filled in. A trusted one, and everybody where no keys are configured, is taken at its
+word.
+"""
+
+import time
+
+from headrace.access.caller import Caller
+from headrace.access.grpc_authentication import KeyGate
+from headrace.access.key_ring import KeyHolder
+from headrace.access.limits import Lease
+from headrace.access.refusals import unknown_model, worded_limits
+from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
+from headrace.worker.v1.generation_pb2 import GenerationRequest
+from worker.engine.seam import EngineRequest, ModelInfo
+from worker.request_mapping import engine_request
+
+_INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
+
+
+class KeyExpiredError(Exception):
+    """The key was known when the stream was opened, and is not any more."""
+
+
+class RequestGate:
+    """The requests of one stream or call, all of one key."""
+
+    def __init__(self, gate: KeyGate, key: str, unbounded_answer_tokens: int) -> None:
+        """Raises ServiceError: invalid_api_key."""
+        self._gate = gate
+        self._key = key
+        self._unbounded_answer_tokens = unbounded_answer_tokens
+        self.counts_tokens = gate.holder_of(key).allowance.counts_tokens
+        """Whether any request's tokens must be counted while it runs."""
+
+    def accept(
+        self, wire: GenerationRequest, first_key: int, info: ModelInfo
+    ) -> tuple[EngineRequest, Lease]:
+        """The engine's request, and its part in the caller's limits, which is the taker's to close.
+
+        Raises ServiceError as `engine_request` does, for what the caller may not, and rate_limited;
+        KeyExpiredError.
+        """
+        holder = self._holder()
+        caller = holder.caller
+        if not caller.may_use(info.model):
+            raise unknown_model(wire.model or info.model)
+        _speak_for(caller, wire, info)
+        request = engine_request(wire, first_key, info)
+        with worded_limits(caller, info.model):
+            lease = holder.allowance.enter(time.monotonic())
+            try:
+                self._reserve(lease, wire, request)
+            except BaseException:
+                lease.close(0, time.monotonic())
+                raise
+        self.counts_tokens |= lease.counts_tokens
+        return request, lease
+
+    def _holder(self) -> KeyHolder:
+        try:
+            return self._gate.holder_of(self._key)
+        except ServiceError as error:
+            raise KeyExpiredError from error
+
+    def _reserve(self, lease: Lease, wire: GenerationRequest, request: EngineRequest) -> None:
+        answer = request.max_tokens - len(request.output_prefix_token_ids)
+        if not wire.HasField("max_tokens"):
+            answer = min(answer, self._unbounded_answer_tokens)
+        tokens = len(request.prompt_token_ids) + request.n * answer
+        lease.reserve(tokens, time.monotonic())
+
+
+def _speak_for(caller: Caller, wire: GenerationRequest, info: ModelInfo) -> None:
+    """Fill in what the key says. Raises ServiceError where the request says something else."""
+    if caller.key_id is None or caller.is_trusted:
+        return
+    if wire.cache_salt not in ("", caller.cache_salt):
+        raise ServiceError(
+            _INVALID,
+            "cache_salt is your key's to say: leave it empty; only a trusted key may choose one.",
+            "cache_salt",
+        )
+    if wire.HasField("priority") and wire.priority != caller.priority:
+        raise ServiceError(
+            _INVALID,
+            f"priority is your key's to say, {caller.priority}, not {wire.priority}: leave it "
+            "unset; only a trusted key may choose one.",
+            "priority",
+        )
+    wire.cache_salt = caller.cache_salt
+    if caller.priority and "priority" in info.honoured_fields:
+        wire.priority = caller.priority
