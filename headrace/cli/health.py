@@ -9,6 +9,7 @@ import ssl
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from headrace.rpc.credentials import PeerCredentials
 from headrace.runtime.errors import StartError
 
 _PROBE_SECONDS = 0.1
@@ -22,9 +23,10 @@ _CHANNEL_OPTIONS = (
 )
 
 
-async def grpc_healthy(host: str, port: int) -> None:
-    """Return when the gRPC server at the address reports SERVING."""
-    async with grpc.aio.insecure_channel(f"{host}:{port}", options=_CHANNEL_OPTIONS) as channel:
+async def grpc_healthy(host: str, port: int, credentials: PeerCredentials | None = None) -> None:
+    """Return when the gRPC server at the address reports SERVING; asked as a link would ask."""
+    credentials = credentials or PeerCredentials()
+    async with credentials.open_channel(f"{host}:{port}", _CHANNEL_OPTIONS) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while not await _watch_until_serving(stub):
             continue

@@ -12,6 +12,7 @@ from headrace.cli.child import ChildSpec
 from headrace.cli.health import grpc_healthy, http_ready
 from headrace.cli.ports import claim_port
 from headrace.cli.tables import load_settings
+from headrace.rpc.credentials import PeerCredentials
 from headrace.runtime.errors import StartError
 
 _LOOPBACK = "127.0.0.1"
@@ -32,6 +33,8 @@ class ServePlan:
     port: int
     insecure: bool
     tls: bool
+    tls_port: int | None
+    peers: PeerCredentials
     tokenizer_ports: tuple[int, ...]
     worker_ports: tuple[int, ...]
     edge_grace: float
@@ -60,12 +63,20 @@ class ServePlan:
         return (
             f"\nHeadrace serves {model} ({self.engine} engine), ready in {seconds:.1f} s\n\n"
             f"  edge       {url}/v1\n"
+            f"{self._beside()}"
             f"  tokenizer  {', '.join(_addresses(self.tokenizer_ports))}\n"
             f"  worker     {', '.join(_addresses(self.worker_ports))}\n\n"
             f"Try it (Ctrl-C here ends everything):\n\n"
             f"{curl} {url}/v1/chat/completions -H 'Content-Type: application/json' "
             f"-d '{json.dumps(body)}'\n\n"
         )
+
+    def _beside(self) -> str:
+        """The second address of an edge that has one for TLS."""
+        if self.tls_port is None:
+            return ""
+        host = _bracketed(_ANY_ADDRESS.get(self.host, self.host))
+        return f"             https://{host}:{self.tls_port}/v1\n"
 
     def _tokenizer(self, index: int, model: Path) -> ChildSpec:
         port = self.tokenizer_ports[index]
@@ -75,7 +86,7 @@ class ServePlan:
             name=_numbered("tokenizer", index, self.tokenizer_ports),
             address=f"{_LOOPBACK}:{port}",
             command=self._command("tokenizer", *flags),
-            probe=partial(grpc_healthy, _LOOPBACK, port),
+            probe=partial(grpc_healthy, _LOOPBACK, port, self.peers),
             rank=0,
             stop_seconds=self.tokenizer_grace + _STOP_MARGIN_SECONDS,
         )
@@ -87,7 +98,7 @@ class ServePlan:
             name=_numbered("worker", index, self.worker_ports),
             address=f"{_LOOPBACK}:{port}",
             command=self._command("worker", *flags, "--engine", self.engine),
-            probe=partial(grpc_healthy, _LOOPBACK, port),
+            probe=partial(grpc_healthy, _LOOPBACK, port, self.peers),
             rank=1,
             stop_seconds=self.worker_grace + _STOP_MARGIN_SECONDS,
         )
@@ -95,6 +106,8 @@ class ServePlan:
     def _edge(self) -> ChildSpec:
         flags = ["--server.host", self.host, "--server.port", str(self.port)]
         flags += ["--server.insecure", json.dumps(self.insecure)]
+        if self.tls_port is not None:
+            flags += ["--server.tls_port", str(self.tls_port)]
         tokenizers, workers = _addresses(self.tokenizer_ports), _addresses(self.worker_ports)
         flags += ["--backend.tokenizer_addresses", json.dumps(tokenizers)]
         flags += ["--backend.worker_addresses", json.dumps(workers)]
@@ -127,6 +140,8 @@ def make_plan(arguments: Namespace) -> ServePlan:
     edge = load_settings("edge", EdgeSettings, arguments.config)
     tokenizer = load_settings("tokenizer", TokenizerSettings, arguments.config)
     worker = load_settings("worker", WorkerSettings, arguments.config)
+    for name, tls in (("tokenizer", tokenizer.tls), ("worker", worker.tls)):
+        _require_same(name, is_on=tls.is_on, is_expected=edge.backend.tls.is_on)
     host = arguments.host or edge.server.host
     edge_port = _given(arguments.port, edge.server.port)
     tokenizer_port = _given(arguments.tokenizer_port, tokenizer.port)
@@ -138,7 +153,9 @@ def make_plan(arguments: Namespace) -> ServePlan:
         host=host,
         port=claim_port(host, edge_port, "the edge", "--port"),
         insecure=arguments.insecure or edge.server.insecure,
-        tls=edge.server.tls_certificate_file is not None,
+        tls=edge.server.tls_certificate_file is not None and edge.server.tls_port is None,
+        tls_port=_claimed_beside(host, edge.server.tls_port),
+        peers=PeerCredentials(edge.backend.tls),
         tokenizer_ports=_claimed(
             tokenizer_port, arguments.tokenizers, "tokenizer", "--tokenizer-port"
         ),
@@ -150,6 +167,20 @@ def make_plan(arguments: Namespace) -> ServePlan:
     )
     _require_distinct(plan)
     return plan
+
+
+def _require_same(service: str, *, is_on: bool, is_expected: bool) -> None:
+    """Refuse a run in which the edge could never connect."""
+    if is_on and not is_expected:
+        raise StartError(f"[{service}.tls] is set, and [edge.backend.tls] names no ca_file for it")
+    if is_expected and not is_on:
+        raise StartError(f"[edge.backend.tls] wants TLS, and [{service}.tls] has no certificate")
+
+
+def _claimed_beside(host: str, port: int | None) -> int | None:
+    return (
+        None if port is None else claim_port(host, port, "the edge's TLS", "edge.server.tls_port")
+    )
 
 
 def _given(flag: int | None, setting: int) -> int:
@@ -165,7 +196,8 @@ def _claimed(first: int, count: int, name: str, flag: str) -> tuple[int, ...]:
 
 
 def _require_distinct(plan: ServePlan) -> None:
-    ports = (plan.port, *plan.tokenizer_ports, *plan.worker_ports)
+    beside = () if plan.tls_port is None else (plan.tls_port,)
+    ports = (plan.port, *beside, *plan.tokenizer_ports, *plan.worker_ports)
     twice = {port for port in ports if ports.count(port) > 1}
     if twice:
         raise StartError(

@@ -1,11 +1,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 
 import pytest
 
 from headrace.cli.health import grpc_healthy, http_ready, http_status
+from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.server import GrpcServer
+from headrace.runtime.tls_settings import ClientTlsSettings, ServerTlsSettings
+from tests.support.certificates import Authority
 
 Respond = Callable[[str], bytes]
 
@@ -71,4 +75,25 @@ async def test_a_grpc_server_is_healthy_when_it_says_so() -> None:
     asyncio.get_running_loop().call_later(0.2, told.set)
 
     assert await is_pending(grpc_healthy("127.0.0.1", server.port), told)
+    await server.stop(0)
+
+
+async def test_a_grpc_server_with_mutual_tls_is_probed_as_a_link_would(tmp_path: Path) -> None:
+    """With the edge's certificate the probe gets through; without one it waits."""
+    authority = Authority(tmp_path)
+    served, shown = authority.issue("127.0.0.1"), authority.issue("edge")
+    tls = ServerTlsSettings(
+        certificate_file=served.certificate, key_file=served.key, client_ca_file=authority.file
+    )
+    server = GrpcServer("127.0.0.1", 0, [], tls=tls)
+    await server.serve()
+    client = ClientTlsSettings(
+        ca_file=authority.file, certificate_file=shown.certificate, key_file=shown.key
+    )
+    await grpc_healthy("127.0.0.1", server.port, PeerCredentials(client))
+    told = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.2, told.set)
+    nobody = PeerCredentials(ClientTlsSettings(ca_file=authority.file))
+
+    assert await is_pending(grpc_healthy("127.0.0.1", server.port, nobody), told)
     await server.stop(0)

@@ -12,6 +12,7 @@ from headrace.cli.ports import claim_port
 from headrace.cli.serve import parse_arguments
 from headrace.cli.serve_plan import make_plan
 from headrace.runtime.errors import StartError
+from tests.support.certificates import Authority
 
 WILDCARD = "0.0.0.0"  # noqa: S104 (nothing is bound to it for longer than a check)
 ANY_PORTS = ("--port", "0", "--tokenizer-port", "0", "--worker-port", "0")
@@ -92,6 +93,37 @@ def test_tls_of_the_settings_file_is_spoken(tmp_path: Path) -> None:
     file.write_text('[edge.server]\ntls_certificate_file = "c"\ntls_key_file = "k"\n')
 
     assert "curl -Nk https://" in make_plan(arguments("--config", str(file))).greeting("m", 1.0)
+
+
+def test_tls_beside_plain_http_is_shown(tmp_path: Path) -> None:
+    """The curl line stays plain; the other address is printed, and its port handed on."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[edge.server]\ntls_certificate_file = "c"\ntls_key_file = "k"\ntls_port = 0\n')
+    plan = make_plan(arguments("--config", str(file)))
+    greeting = plan.greeting("m", 1.0)
+
+    assert "curl -N http://" in greeting
+    assert f"https://127.0.0.1:{plan.tls_port}/v1" in greeting
+    assert flag(plan.child_specs(Path("/m"))[-1], "--server.tls_port") == str(plan.tls_port)
+
+
+def test_tls_on_one_side_only_is_refused(tmp_path: Path) -> None:
+    """A run in which the edge could never connect does not start."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("127.0.0.1")
+    server = f'certificate_file = "{pair.certificate}"\nkey_file = "{pair.key}"\n'
+    client = f'[edge.backend.tls]\nca_file = "{authority.file}"\n'
+    file = tmp_path / "settings.toml"
+    for text, problem in (
+        (f"[worker.tls]\n{server}", r"\[worker.tls\] is set"),
+        (f"{client}[tokenizer.tls]\n{server}", r"\[worker.tls\] has no certificate"),
+    ):
+        file.write_text(text)
+        with pytest.raises(StartError, match=problem):
+            make_plan(arguments("--config", str(file)))
+    file.write_text(f"{client}[worker.tls]\n{server}[tokenizer.tls]\n{server}")
+
+    assert make_plan(arguments("--config", str(file))).peers.uses_tls
 
 
 def test_a_taken_port_of_the_second_worker_is_named() -> None:

@@ -1,11 +1,13 @@
 """Addresses that others can reach are refused unless that is accepted."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from headrace.runtime.errors import StartError
 from headrace.runtime.listening import is_loopback, require_loopback
+from headrace.runtime.tls_settings import ServerTlsSettings
 from worker.main import run
 from worker.settings import WorkerSettings
 
@@ -34,6 +36,28 @@ def test_the_refusal_names_host_and_setting() -> None:
     with pytest.raises(StartError, match=r"worker\.host is 10\.0\.0\.1.*worker\.insecure"):
         require_loopback("worker", "10.0.0.1", insecure=False)
     require_loopback("worker", "10.0.0.1", insecure=True)
+
+
+def test_checked_callers_may_come_from_elsewhere() -> None:
+    """Keys or client certificates are enough."""
+    require_loopback("worker", "10.0.0.1", insecure=False, checks_callers=True)
+
+
+async def test_encryption_alone_checks_nobody() -> None:
+    """TLS without client certificates still lets anybody in: it is refused."""
+    tls = ServerTlsSettings(certificate_file=Path("c"), key_file=Path("k"))
+    settings = WorkerSettings(host="10.0.0.1", engine="paced", tls=tls)
+    with pytest.raises(StartError, match="insecure"):
+        await run(settings, asyncio.Event())
+
+
+async def test_mutual_tls_may_be_listened_on_from_elsewhere() -> None:
+    """What stops this start is the next thing: there is no such model."""
+    file = Path("x")
+    tls = ServerTlsSettings(certificate_file=file, key_file=file, client_ca_file=file)
+    settings = WorkerSettings(host="10.0.0.1", engine="paced", model="/nowhere/m", tls=tls)
+    with pytest.raises(StartError, match="/nowhere/m"):
+        await run(settings, asyncio.Event())
 
 
 async def test_a_worker_does_not_listen_for_others_unasked() -> None:
