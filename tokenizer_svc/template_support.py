@@ -25,6 +25,7 @@ class ToolSupport:
     """How a template takes tool calls and their results.
 
     `object_arguments`: it wants the arguments parsed; `text_arguments`: it takes texts as well.
+    `content_beside_thoughts`: in one message with calls.
     """
 
     object_arguments: bool = True
@@ -33,6 +34,7 @@ class ToolSupport:
     null_content: bool = True
     parallel_calls: bool = True
     content_beside_calls: bool = True
+    content_beside_thoughts: bool = True
     calls_without_results: bool = True
     results_without_calls: bool = True
     user_after_results: bool = True
@@ -66,7 +68,7 @@ def probed_support(template: ChatTemplate) -> TemplateSupport:
     probe = _Probe(template)
     if not probe.shows(_user()):
         return TemplateSupport()  # nothing can be learned: it refuses or hides everything
-    system = _system(probe)
+    system, thoughts = _system(probe), _reasoning_field(probe)
     assistant_last = probe.shows(_user(), _assistant())
     return TemplateSupport(
         developer=_knows_developer(probe),
@@ -82,8 +84,8 @@ def probed_support(template: ChatTemplate) -> TemplateSupport:
         assistant_last=assistant_last,
         null_assistant=probe.takes_null(_user(1), _null("assistant"), _user(2)),
         null_user=probe.takes_null(_null("user")),
-        reasoning_field=_reasoning_field(probe),
-        tools=_tools(probe),
+        reasoning_field=thoughts,
+        tools=_tools(probe, thoughts),
     )
 
 
@@ -198,7 +200,7 @@ def _words(number: int) -> list[str]:
     return [f"qz{part}{number}zq" for part in ("name", "key", "value")]
 
 
-def _tools(probe: _Probe) -> ToolSupport | None:
+def _tools(probe: _Probe, thoughts: str | None) -> ToolSupport | None:
     for object_arguments in (True, False):
         for short_ids in (False, True):
             for null_content in (True, False):
@@ -209,7 +211,7 @@ def _tools(probe: _Probe) -> ToolSupport | None:
                     null_content=null_content,
                 )
                 if found.is_taken():
-                    return found.support()
+                    return found.support(thoughts)
     return None
 
 
@@ -231,7 +233,7 @@ class _ToolProbe:
     def is_taken(self) -> bool:
         """Whether calls and results in turn, the ordinary course, are shown."""
         one = (_user(), self._calling(0), self._results[0])
-        two = (*one, self._calling(1), self._results[1], _assistant())
+        two = (*one, self._calling(1), self._results[1], _assistant(), _user(2))
         text = self._probe.text(one) or ""
         is_pythons = "{'qzkey0zq" in text or (
             self._null_content and not self._probe.takes_null(*one)
@@ -240,17 +242,18 @@ class _ToolProbe:
         return (
             not is_pythons
             and self._shows(*one)
-            and self._shows(*one, _assistant())
             and self._shows(*one, _assistant(), _user(2))
             and self._shows(*two, words=_words(1))
             and (self._shows(*one, _user(2)) or self._shows(*one, silent, _user(2)))
         )
 
-    def support(self) -> ToolSupport:
-        """What else is taken."""
+    def support(self, thoughts: str | None) -> ToolSupport:
+        """What else is taken. `thoughts` is the field that the template reads them from."""
         shows, user, result = self._probe.shows, _user(), self._results[0]
         calling, said = self._calling(0), _assistant()
         both = _calling(*self._calls, content=calling["content"])
+        loose = {"role": "tool", "content": result["content"]}
+        spoken = {**calling, "content": "qzcallszq"}
         plain = {**self._calls[0], "function": {"name": "qzname0zq", "arguments": "qzplainzq"}}
         with_text = {**calling, "tool_calls": [plain]}
         return ToolSupport(
@@ -258,15 +261,17 @@ class _ToolProbe:
             text_arguments=shows(user, with_text, result, words=["qzplainzq"]),
             short_ids=self._short_ids,
             null_content=self._null_content,
-            parallel_calls=self._shows(user, both, *self._results, said, words=_words(1)),
-            content_beside_calls=self._shows(user, {**calling, "content": "qzcallszq"}, result),
+            parallel_calls=self._shows(user, both, *self._results, words=_words(1)),
+            content_beside_calls=self._shows(user, spoken, result),
+            content_beside_thoughts=thoughts is None
+            or self._shows(user, {**spoken, thoughts: "qzthoughtzq"}, result),
             calls_without_results=self._shows(user, calling)
             and self._shows(user, calling, _user(2))
             and self._shows(user, calling, said, _user(2))
             and self._shows(user, calling, self._calling(1), self._results[1], words=_words(1)),
-            results_without_calls=shows(result)
-            and shows(user, result)
-            and shows(user, said, result, _user(2)),
+            results_without_calls=shows(loose)
+            and shows(user, loose)
+            and shows(user, said, loose, _user(2)),
             user_after_results=self._shows(user, calling, result, _user(2)),
             names_results=self._names_results(),
         )

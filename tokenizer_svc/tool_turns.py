@@ -26,7 +26,7 @@ def with_tool_turns(
         if message.get("tool_calls"):
             turns += _turn(message, messages[position + 1 : end], support)
         elif message["role"] == "tool":
-            turns += _loose_results(messages[position:end], support.tools)
+            turns += _loose_results(messages[position:end], support)
         else:
             turns.append(message)
             end = position + 1
@@ -42,7 +42,11 @@ def _turn(
     tools = support.tools
     if tools is None or not _is_taken(message, answers, support, tools):
         return [_calls_as_text(message), *_results_as_text([r for group in answers for r in group])]
-    return _split(message, answers, tools)
+    turn: list[TemplateMessage] = []
+    if _is_apart(message, support, tools):
+        turn.append({"role": "assistant", "content": message["content"]})
+        message = {**message, "content": None}
+    return [*turn, *_calls_in_turn(message, answers, tools)]
 
 
 def _answers(
@@ -65,44 +69,50 @@ def _is_taken(
     tools: ToolSupport,
 ) -> bool:
     calls = message["tool_calls"]
-    if answers[-1] and not tools.results_without_calls:
+    if answers[-1] and not (tools.results_without_calls and support.repeated_roles):
         return False
     if not (tools.calls_without_results or all(answers[:-1])):
         return False
-    if message["content"] and not (tools.content_beside_calls or support.repeated_roles):
+    if _is_apart(message, support, tools) and not support.repeated_roles:
         return False
     return tools.text_arguments or not any(
         isinstance(call["function"]["arguments"], str) for call in calls
     )
 
 
-def _split(
+def _is_apart(message: TemplateMessage, support: TemplateSupport, tools: ToolSupport) -> bool:
+    """Whether the content needs a message of its own; thoughts stay with the calls."""
+    if not message["content"]:
+        return False
+    has_thoughts = message.get(support.reasoning_field or "")
+    return not tools.content_beside_calls or bool(
+        has_thoughts and not tools.content_beside_thoughts
+    )
+
+
+def _calls_in_turn(
     message: TemplateMessage, answers: Sequence[Sequence[TemplateMessage]], tools: ToolSupport
 ) -> list[TemplateMessage]:
-    """The turn in as few messages as the template shows whole."""
+    """The calls and results in as few messages as the template shows whole."""
+    silence = None if tools.null_content else ""
+    if message["content"] is None:
+        message = {**message, "content": silence}
+    calls = message["tool_calls"]
+    if len(calls) == 1 or tools.parallel_calls:
+        return [message, *(result for group in answers for result in group)]
     turn: list[TemplateMessage] = []
-    if message["content"] and not tools.content_beside_calls:
-        turn.append({key: value for key, value in message.items() if key != "tool_calls"})
-        calls = message["tool_calls"]
-        message = {"role": "assistant", "content": None, "tool_calls": calls}
-    if message["content"] is None and not tools.null_content:
-        message = {**message, "content": ""}
-    if len(message["tool_calls"]) == 1 or tools.parallel_calls:
-        turn.append(message)
-        turn += [result for group in answers for result in group]
-        return turn
-    for call, own in zip(message["tool_calls"], answers, strict=False):
-        turn.append({**message, "tool_calls": [call]})
-        turn += own
+    for call, own in zip(calls, answers, strict=False):
+        turn += [{**message, "tool_calls": [call]}, *own]
         # What was said and thought was said once.
-        message = {"role": "assistant", "content": None if tools.null_content else ""}
+        message = {"role": "assistant", "content": silence}
     return [*turn, *answers[-1]]
 
 
 def _loose_results(
-    results: Sequence[TemplateMessage], tools: ToolSupport | None
+    results: Sequence[TemplateMessage], support: TemplateSupport
 ) -> Sequence[TemplateMessage]:
-    if tools is not None and tools.results_without_calls:
+    # Where user and assistant must alternate it would have to be known whose turn it was.
+    if support.tools is not None and support.tools.results_without_calls and support.repeated_roles:
         return results
     return _results_as_text(results)
 

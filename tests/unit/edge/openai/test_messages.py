@@ -142,8 +142,8 @@ LOOSE: dict[str, tuple[list[dict[str, Any]], str, str]] = {
         [ASK, ASK, ASK, RESULT],
         "messages.[3].role",
         (
-            "Invalid parameter: messages with role 'tool' must be a response to a preceeding message "
-            "with 'tool_calls'."
+            "Invalid parameter: messages with role 'tool' must be a response to a preceeding "
+            "message with 'tool_calls'."
         ),
     ),
     "result after the older form": (
@@ -170,8 +170,8 @@ LOOSE: dict[str, tuple[list[dict[str, Any]], str, str]] = {
         [ASK, CALLING | {"tool_calls": [CALL, CALL | {"id": "c0"}]}, RESULT, ASK],
         "messages.[3].role",
         (
-            "An assistant message with 'tool_calls' must be followed by tool messages responding to "
-            "each 'tool_call_id'. The following tool_call_ids did not have response messages: c0"
+            "An assistant message with 'tool_calls' must be followed by tool messages responding "
+            "to each 'tool_call_id'. The following tool_call_ids did not have response messages: c0"
         ),
     ),
     "call at the end": ([ASK, CALLING], "messages.[1].role", "response messages: c1"),
