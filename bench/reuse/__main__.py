@@ -37,6 +37,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--conversations", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--turns", type=int, default=6, help="each; default: %(default)s")
     parser.add_argument(
+        "--concurrency",
+        type=int,
+        default=8,
+        help="requests at the same time, at most; 1 = nobody waits for another "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--max-tokens", type=int, default=48, help="of an answer; default: %(default)s"
     )
     parser.add_argument("--temperature", type=float, default=0.7, help="default: %(default)s")
@@ -59,6 +66,7 @@ def _plan(arguments: argparse.Namespace) -> LoadPlan:
         model=arguments.model,
         conversations=arguments.conversations,
         turns=arguments.turns,
+        concurrency=arguments.concurrency,
         max_tokens=arguments.max_tokens,
         temperature=arguments.temperature,
         pause_seconds=arguments.pause,

@@ -26,11 +26,15 @@ _DONE = b"[DONE]"
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What is said, and how. Users think for up to `pause_seconds` before each turn."""
+    """What is said, and how. Users think for up to `pause_seconds` before each turn.
+
+    At most `concurrency` requests are under way at the same time.
+    """
 
     model: str
     conversations: int
     turns: int
+    concurrency: int
     max_tokens: int
     temperature: float
     pause_seconds: float
@@ -80,6 +84,7 @@ class ChatLoad:
         self._session = session
         self._tokenizer = tokenizer
         self._prefixes = KnownPrefixes(plan.model, block_size)
+        self._places = asyncio.Semaphore(plan.concurrency)
 
     async def warm_up(self) -> None:
         """A request that shares nothing with the load: the first of a process pays for more."""
@@ -99,8 +104,9 @@ class ChatLoad:
             await asyncio.sleep(chance.uniform(0, plan.pause_seconds))
             messages.append(Message(role="user", content=text))
             prompt = await self._render(messages)
-            possible = self._prefixes.cached_at_best(prompt)
-            answer = await self._ask(messages, seed=1000 * number + turn)
+            async with self._places:
+                possible = self._prefixes.cached_at_best(prompt)
+                answer = await self._ask(messages, seed=1000 * number + turn)
             if answer.prompt_tokens != len(prompt):
                 raise RuntimeError(
                     f"usage says {answer.prompt_tokens} prompt tokens, Render gives {len(prompt)}"

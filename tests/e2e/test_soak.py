@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
@@ -71,8 +72,8 @@ class _Saboteur:
     async def run(self) -> None:
         await self._begun.wait()
         for _ in range(10):
-            _, writer = await asyncio.open_connection("127.0.0.1", self._services.edge_port)
-            self._held.callback(writer.transport.abort)
+            address = ("127.0.0.1", self._services.edge_port)
+            self._held.enter_context(socket.create_connection(address))
         endless = GenerationRequest(request_id="endless", prompt_token_ids=[1], ignore_eos=True)
         async with grpc.aio.insecure_channel(self._services.worker_address) as channel:
             async for _ in GenerationServiceStub(channel).Generate(
@@ -96,4 +97,4 @@ async def test_what_does_not_come_back_is_found(tmp_path: Path) -> None:
             await sabotage
 
     broken = {each.quantity for each in verdicts if each.is_kept is False}
-    assert broken == {"worker requests", "referenced blocks", "descriptors of edge"}
+    assert broken == {"worker requests", "referenced blocks", "blocks", "descriptors of edge"}
