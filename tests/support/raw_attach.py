@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import grpc
 
+from headrace.access.grpc_authentication import KeyGate
+from headrace.access.key_ring import KeyRing
+from headrace.rpc.bearer import OwnKey
 from headrace.rpc.frame_stream import hello
 from headrace.rpc.limits import CHANNEL_OPTIONS, FrameTiming
 from headrace.rpc.server import GrpcServer
@@ -37,12 +40,17 @@ class RunningWorker:
 
 @asynccontextmanager
 async def running_worker(
-    engine: Engine, timing: FrameTiming | None = None, tls: ServerTlsSettings | None = None
+    engine: Engine,
+    timing: FrameTiming | None = None,
+    tls: ServerTlsSettings | None = None,
+    keys: KeyRing | None = None,
 ) -> AsyncIterator[RunningWorker]:
     """Serve an engine over real gRPC on loopback."""
     await engine.start()
-    servicer = WorkerServicer(engine, Identity(), timing or FrameTiming())
-    server = GrpcServer("127.0.0.1", 0, ["headrace.worker.v1.GenerationService"], tls=tls)
+    gate = KeyGate(keys)
+    servicer = WorkerServicer(engine, Identity(), timing or FrameTiming(), gate)
+    names = ["headrace.worker.v1.GenerationService"]
+    server = GrpcServer("127.0.0.1", 0, names, tls=tls, interceptors=gate.interceptors)
     server.add(add_GenerationServiceServicer_to_server, servicer)
     await server.serve()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=CHANNEL_OPTIONS)
@@ -57,8 +65,8 @@ async def running_worker(
 class RawAttach:
     """One Attach call; `send` numbers frames, `read_until` collects frames."""
 
-    def __init__(self, stub: GenerationServiceStub) -> None:
-        self.call = stub.Attach()
+    def __init__(self, stub: GenerationServiceStub, key: str | None = None) -> None:
+        self.call = stub.Attach(metadata=OwnKey(key).metadata())
         self.sequence = 0
         self.received = 0
 

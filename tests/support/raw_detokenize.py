@@ -7,6 +7,9 @@ from itertools import accumulate
 
 import grpc
 
+from headrace.access.grpc_authentication import KeyGate
+from headrace.access.key_ring import KeyRing
+from headrace.rpc.bearer import OwnKey
 from headrace.rpc.frame_stream import hello
 from headrace.rpc.limits import CHANNEL_OPTIONS, FrameTiming
 from headrace.rpc.server import GrpcServer
@@ -47,12 +50,15 @@ async def running_tokenizer(
     timing: FrameTiming | None = None,
     limits: LimitSettings | None = None,
     tls: ServerTlsSettings | None = None,
+    keys: KeyRing | None = None,
 ) -> AsyncIterator[RunningTokenizer]:
     """Serve the registry over real gRPC on loopback."""
+    gate = KeyGate(keys)
     limits = limits or LimitSettings()
     pool = EncodingPool(2, limits.max_pending_encodings, limits.long_text_characters)
-    servicer = TokenizerServicer(registry, pool, limits, Identity(), timing or FrameTiming())
-    server = GrpcServer("127.0.0.1", 0, ["headrace.tokenizer.v1.TokenizerService"], tls=tls)
+    servicer = TokenizerServicer(registry, pool, limits, Identity(), timing or FrameTiming(), gate)
+    names = ["headrace.tokenizer.v1.TokenizerService"]
+    server = GrpcServer("127.0.0.1", 0, names, tls=tls, interceptors=gate.interceptors)
     server.add(add_TokenizerServiceServicer_to_server, servicer)
     await server.serve()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=CHANNEL_OPTIONS)
@@ -84,13 +90,14 @@ class RawDetokenize:
     """One Detokenize call; frames are the test's own, numbering included."""
 
     stub: TokenizerServiceStub
+    key: str | None = None
     sequence: int = 0
     received: int = 0
     outputs: dict[int, SeenOutput] = field(default_factory=dict)
     frames: list[DetokenizeResponse] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.call = self.stub.Detokenize()
+        self.call = self.stub.Detokenize(metadata=OwnKey(self.key).metadata())
 
     async def send(
         self,
