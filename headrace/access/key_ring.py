@@ -46,7 +46,7 @@ class KeyRing:
     """
 
     def __init__(self, file: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._file = file
+        self.file = file
         self.clock = clock
         # Before the first reading: what changes during it is seen.
         self._watch = FileWatch([file])
@@ -78,7 +78,7 @@ class KeyRing:
     async def reload(self) -> None:
         """Read the file now."""
         try:
-            callers = await asyncio.to_thread(read_key_file, self._file)
+            callers = await asyncio.to_thread(read_key_file, self.file)
         except StartError as error:
             if str(error) != self._problem:
                 self._problem = str(error)
@@ -86,7 +86,7 @@ class KeyRing:
             return
         self._problem = ""
         self._install(callers)
-        _log.info("key_file_read", file=str(self._file), keys=len(self))
+        _log.info("key_file_read", file=str(self.file), keys=len(self))
 
     def _install(self, callers: Mapping[str, Caller]) -> None:
         now = self.clock()

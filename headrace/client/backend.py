@@ -87,10 +87,19 @@ class GrpcChatBackend:
     async def ready(self) -> None:
         """Return when some model can be asked for.
 
-        Raises ServiceError when every peer is connected and they have no model in common.
+        Raises ServiceError when a peer refuses the key, and when every peer is connected and they
+        have no model in common.
         """
         while not self.is_ready:
-            waits = [asyncio.ensure_future(link.connected.wait()) for link in self._away()]
+            away = self._away()
+            refusing = next((link for link in away if link.refused.is_set()), None)
+            if refusing is not None:
+                raise ServiceError(
+                    errors_pb2.ERROR_REASON_INVALID_API_KEY,
+                    f"{refusing.kind} {refusing.address} does not know the API key",
+                )
+            events = [event for link in away for event in (link.connected, link.refused)]
+            waits = [asyncio.ensure_future(event.wait()) for event in events]
             if not waits:
                 raise ServiceError(
                     errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER,

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 import structlog
 
+from headrace.common.v1 import errors_pb2
 from headrace.rpc.bearer import Metadata
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError, error_from_rpc
@@ -57,6 +58,8 @@ class Link(Generic[In, Out]):
         self.stray_entries = 0
         self.connected = asyncio.Event()
         """Set while the peer is connected, for whoever waits for that."""
+        self.refused = asyncio.Event()
+        """Set once the peer has refused this process's key."""
 
     @property
     def is_serving(self) -> bool:
@@ -151,6 +154,8 @@ class Link(Generic[In, Out]):
             await serving
         except (StreamLostError, FrameViolationError, ServiceError) as error:
             why = str(error) if self._was_connected else self._credentials.explain(str(error))
+            if _is_key_refused(error):
+                self.refused.set()
         finally:
             await self._settle(serving, call, why)
         return why
@@ -172,6 +177,7 @@ class Link(Generic[In, Out]):
             return
         self._is_connected = self._was_connected = True
         self.connected.set()
+        self.refused.clear()
         _log.info(
             "peer_connected",
             kind=self.kind,
@@ -192,3 +198,12 @@ class Link(Generic[In, Out]):
             await asyncio.gather(serving, return_exceptions=True)
             call.cancel()
             self._stream = None
+
+
+def _is_key_refused(error: Exception) -> bool:
+    """Whether a stream or its first questions ended since the peer does not know the key."""
+    cause = error.__cause__
+    if not isinstance(cause, grpc.aio.AioRpcError):
+        return False
+    reason = error_from_rpc(cause, peer="").reason
+    return reason == errors_pb2.ERROR_REASON_INVALID_API_KEY

@@ -4,9 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.runtime.errors import StartError
-from headrace.runtime.listening import is_loopback, require_loopback
+from headrace.runtime.listening import is_loopback, require_loopback, warn_of_clear_text
 from headrace.runtime.tls_settings import ServerTlsSettings
 from worker.main import run
 from worker.settings import WorkerSettings
@@ -65,3 +66,15 @@ async def test_a_worker_does_not_listen_for_others_unasked() -> None:
     settings = WorkerSettings(host="0.0.0.0", engine="paced")  # noqa: S104 (this is refused)
     with pytest.raises(StartError, match="insecure"):
         await run(settings, asyncio.Event())
+
+
+@pytest.mark.parametrize(
+    ("host", "uses_tls", "warns"),
+    [("10.0.0.1", False, True), ("10.0.0.1", True, False), ("127.0.0.1", False, False)],
+)
+def test_clear_text_to_others_is_warned_of(host: str, uses_tls: bool, warns: bool) -> None:
+    """Keys can be read along the way."""
+    with capture_logs() as logs:
+        warn_of_clear_text("worker", host, uses_tls=uses_tls)
+
+    assert [line["event"] for line in logs] == ["clear_text"] * warns
