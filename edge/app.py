@@ -8,49 +8,56 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import HttpVersion11, hdrs, web
 
 from edge.admission import Admission
+from edge.authentication import authenticate, authenticated, key_watch
 from edge.body import check_announced_length
 from edge.chat import ChatHandler
 from edge.metrics import EdgeMetrics
 from edge.middleware import boundary
-from edge.openai.models import build_model, build_models, find_model
+from edge.openai.models import FoundModel, ModelCatalog, build_model, build_models
+from edge.profiles import LENIENT_PREFIXES, STRICT_PREFIX
+from edge.rate_limits import rate_limit_headers
 from edge.replies import REQUEST_ID_HEADER, error_reply, json_reply, shown_path, unknown_url
 from edge.request_scope import scope_of
 from edge.service_state import ServiceState
 from edge.settings import EdgeSettings
+from headrace.access.key_ring import KeyRing, open_key_ring
 from headrace.client.answers import ChatBackend
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
-CHAT_PATH = "/v1/chat/completions"
+PREFIXES = (STRICT_PREFIX, *LENIENT_PREFIXES)
+"""What the paths of OpenAI's wire begin with; the profiles depend on it, the handlers do not."""
+CHAT_PATH = "/chat/completions"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ExpectHandler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 
 def build_app(backend: ChatBackend, settings: EdgeSettings, state: ServiceState) -> web.Application:
     """The application over a backend; bound to the running event loop."""
+    keys = open_key_ring(settings.keys)
     admission = Admission(settings.admission)
     metrics = EdgeMetrics(
         num_running=lambda: admission.num_running, num_queued=lambda: admission.num_queued
     )
     chat = ChatHandler(backend, settings, admission, metrics, state)
     app = web.Application(
-        middlewares=[boundary(metrics, state)],
+        middlewares=[boundary(metrics, state), authenticated(keys)],
         # Bodies are bounded where they are read.
         client_max_size=0,
     )
+    app.cleanup_ctx.append(key_watch(keys, settings.keys))
     app.on_response_prepare.append(_sign(state))
-    _add_routes(
-        app,
-        {
-            (hdrs.METH_POST, CHAT_PATH): chat.handle,
-            (hdrs.METH_GET, "/v1/models"): _list_models(backend),
-            (hdrs.METH_GET, "/v1/models/{name:.+}"): _show_model(backend),
-            (hdrs.METH_GET, "/health"): _health,
-            (hdrs.METH_GET, "/ready"): _readiness(backend, state),
-            (hdrs.METH_GET, "/metrics"): _metrics(metrics),
-        },
-        _expect_continue(settings),
-    )
+    catalog = ModelCatalog(settings.aliases)
+    handlers: dict[tuple[str, str], _Handler] = {
+        (hdrs.METH_GET, "/health"): _health,
+        (hdrs.METH_GET, "/ready"): _readiness(backend, state),
+        (hdrs.METH_GET, "/metrics"): _metrics(metrics),
+    }
+    for prefix in PREFIXES:
+        handlers[hdrs.METH_POST, prefix + CHAT_PATH] = chat.handle
+        handlers[hdrs.METH_GET, f"{prefix}/models"] = _list_models(backend, catalog)
+        handlers[hdrs.METH_GET, prefix + "/models/{name:.+}"] = _show_model(backend, catalog)
+    _add_routes(app, handlers, _expect_continue(settings, keys))
     return app
 
 
@@ -73,7 +80,9 @@ def _sign(state: ServiceState) -> Callable[[web.Request, web.StreamResponse], Aw
     """Headers that every response carries."""
 
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers[REQUEST_ID_HEADER] = scope_of(request).request_id
+        scope = scope_of(request)
+        response.headers[REQUEST_ID_HEADER] = scope.request_id
+        response.headers.update(rate_limit_headers(scope))
         response.headers[hdrs.SERVER] = "headrace"
         if state.is_draining:
             response.headers[hdrs.CONNECTION] = "close"
@@ -81,11 +90,12 @@ def _sign(state: ServiceState) -> Callable[[web.Request, web.StreamResponse], Aw
     return sign
 
 
-def _expect_continue(settings: EdgeSettings) -> _ExpectHandler:
+def _expect_continue(settings: EdgeSettings, keys: KeyRing | None) -> _ExpectHandler:
     """Answer `Expect: 100-continue`: ask for the body, or refuse it before it is sent."""
 
     async def expect(request: web.Request) -> web.StreamResponse | None:
         try:
+            authenticate(request, keys)
             check_announced_length(request, settings.server)
         except ServiceError as error:
             return error_reply(request, error)
@@ -143,15 +153,17 @@ def _metrics(metrics: EdgeMetrics) -> _Handler:
     return handle
 
 
-def _list_models(backend: ChatBackend) -> _Handler:
-    async def handle(_request: web.Request) -> web.StreamResponse:
-        return json_reply(build_models(backend.models))
+def _list_models(backend: ChatBackend, catalog: ModelCatalog) -> _Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return json_reply(build_models(catalog.list(backend.models, scope_of(request).caller)))
 
     return handle
 
 
-def _show_model(backend: ChatBackend) -> _Handler:
+def _show_model(backend: ChatBackend, catalog: ModelCatalog) -> _Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return json_reply(build_model(find_model(backend.models, request.match_info["name"])))
+        name = request.match_info["name"]
+        model = catalog.find(name, backend.models, scope_of(request).caller)
+        return json_reply(build_model(FoundModel(name, model)))
 
     return handle

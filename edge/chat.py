@@ -7,38 +7,34 @@ handler, however it ends; aiohttp cancels it when the client leaves.
 import asyncio
 import time
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from aiohttp import web
 
 from edge.admission import Admission
+from edge.authentication import own_key_refused
 from edge.body import read_body
 from edge.body_budget import BodyBudget, BodyShare
 from edge.collector import AnswerCollector
 from edge.generation_options import generation_options
+from edge.intake import Intake, IntakeDesk
 from edge.metrics import EdgeMetrics
 from edge.openai.answer import AnswerIdentity, ChunkEncoder, build_completion
-from edge.openai.chat_request import ChatRequest, check_against_model, parse_chat_request
 from edge.openai.ids import mint_completion_id
-from edge.openai.models import find_model
+from edge.rate_limits import request_quota
 from edge.replies import json_reply
 from edge.request_scope import RequestScope, scope_of
 from edge.service_state import ServiceState
 from edge.settings import EdgeSettings
 from edge.sse import SseWriter
+from edge.told_headers import told_headers
 from headrace.client.answers import (
     ChatBackend,
     Generation,
     GenerationOptions,
     RenderedPrompt,
-    ServedModel,
 )
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-
-IGNORED_HEADER = "x-headrace-ignored"
-_MAX_NAMED = 32
-_MAX_NAME_CHARACTERS = 64
 
 
 class ChatHandler:
@@ -53,6 +49,7 @@ class ChatHandler:
         state: ServiceState,
     ) -> None:
         self._backend = backend
+        self._desk = IntakeDesk(backend, settings)
         self._settings = settings
         self._admission = admission
         self._metrics = metrics
@@ -92,37 +89,43 @@ class ChatHandler:
         share: BodyShare,
     ) -> web.StreamResponse:
         """Everything that the end of the grace may cut; the deadline counts from the body on."""
-        chat = parse_chat_request(await read_body(request, self._settings.server, share))
-        model = find_model(self._backend.models, chat.model)
-        check_against_model(chat, model)
+        body = await read_body(request, self._settings.server, share)
+        intake = self._desk.take(request, scope, body)
+        del body
         if self._state.is_cut:
             raise _draining()
-        scope.model, scope.is_stream = model.name, chat.stream
         seconds = self._settings.backend.request_timeout_seconds
         deadline = asyncio.get_running_loop().time() + seconds
         limit.reschedule(deadline)
-        async with self._admission.permit():
-            prompt = await self._render(chat, deadline)
-            share.give_back()
-            options = generation_options(chat, scope, deadline=deadline)
-            job = _Job(request, scope, chat, model, prompt, options)
-            return await (self._stream(job) if chat.stream else self._answer(job))
+        unbounded_tokens = self._settings.keys.unbounded_answer_tokens
+        with request_quota(scope, intake.chat.model, unbounded_tokens) as quota:
+            async with self._admission.permit():
+                prompt = await self._render(intake, deadline)
+                share.give_back()
+                options = generation_options(intake.chat, scope, deadline=deadline)
+                quota.reserve(len(prompt.token_ids), options, intake.model)
+                job = _Job(request, scope, intake, prompt, options)
+                return await (self._stream(job) if intake.chat.stream else self._answer(job))
 
-    async def _render(self, chat: ChatRequest, deadline: float) -> RenderedPrompt:
+    async def _render(self, intake: Intake, deadline: float) -> RenderedPrompt:
         remaining = deadline - asyncio.get_running_loop().time()
-        return await self._backend.render(
-            chat.model,
-            chat.messages,
-            timeout_seconds=min(self._settings.backend.render_timeout_seconds, remaining),
-        )
+        with own_key_refused():
+            return await self._backend.render(
+                intake.model.name,
+                intake.chat.messages,
+                timeout_seconds=min(self._settings.backend.render_timeout_seconds, remaining),
+            )
 
     async def _stream(self, job: "_Job") -> web.StreamResponse:
-        encoder = ChunkEncoder(job.identity(), include_usage=job.chat.include_usage)
+        intake = job.intake
+        encoder = ChunkEncoder(
+            job.identity(), intake.profile, include_usage=intake.chat.include_usage
+        )
         writer = SseWriter(job.request, encoder, job.options.n)
         job.scope.stream = writer
         generation = self._backend.generate(job.prompt, job.options, writer)
         try:
-            return await writer.serve(_ignored_header(job.chat))
+            return await writer.serve(told_headers(intake.chat))
         finally:
             self._settle(job.scope, writer, generation)
             job.scope.failure = writer.failure
@@ -134,8 +137,9 @@ class ChatHandler:
             outputs = await collector.outputs()
         finally:
             self._settle(job.scope, collector, generation)
-        body = build_completion(job.identity(), outputs, collector.usage)
-        return json_reply(body, headers=_ignored_header(job.chat))
+        intake = job.intake
+        body = build_completion(job.identity(), outputs, collector.usage, intake.profile)
+        return json_reply(body, headers=told_headers(intake.chat))
 
     def _settle(
         self, scope: RequestScope, consumer: SseWriter | AnswerCollector, generation: Generation
@@ -155,8 +159,7 @@ class _Job:
 
     request: web.Request
     scope: RequestScope
-    chat: ChatRequest
-    model: ServedModel
+    intake: Intake
     prompt: RenderedPrompt
     options: GenerationOptions
 
@@ -164,9 +167,9 @@ class _Job:
         """A new completion's identity."""
         return AnswerIdentity(
             completion_id=mint_completion_id(),
-            model=self.chat.model,
+            model=self.intake.shown_model,
             created=int(time.time()),
-            system_fingerprint=self.model.system_fingerprint,
+            system_fingerprint=self.intake.model.system_fingerprint,
         )
 
 
@@ -174,13 +177,3 @@ def _draining() -> ServiceError:
     return ServiceError(
         errors_pb2.ERROR_REASON_DRAINING, "The server is shutting down. Please try again."
     )
-
-
-def _ignored_header(chat: ChatRequest) -> dict[str, str]:
-    """Names of the fields without effect; percent-encoded, since clients choose them."""
-    if not chat.ignored:
-        return {}
-    names = [quote(name[:_MAX_NAME_CHARACTERS], safe="[]") for name in chat.ignored[:_MAX_NAMED]]
-    if len(chat.ignored) > _MAX_NAMED:
-        names.append("...")
-    return {IGNORED_HEADER: ", ".join(names)}

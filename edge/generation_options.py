@@ -27,6 +27,7 @@ def generation_options(
         max_tokens=request.max_tokens,
         min_tokens=request.min_tokens or 0,
         n=request.n or 1,
+        logprobs=request.logprobs,
         stop_strings=request.stop or (),
         stop_token_ids=request.stop_token_ids or (),
         ignore_eos=bool(request.ignore_eos),

@@ -11,9 +11,10 @@ from edge.http_server import EdgeServer
 from edge.settings import AdmissionSettings, BackendSettings, EdgeSettings
 from headrace.client.answers import ChatBackend
 from headrace.client.backend import GrpcChatBackend
+from headrace.rpc.bearer import OwnKeyFile
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.limits import FrameTiming
-from headrace.runtime.listening import require_loopback
+from headrace.runtime.listening import require_loopback, warn_of_clear_text
 from headrace.runtime.open_files import open_files_limit
 
 OpenBackend: TypeAlias = Callable[[BackendSettings], AbstractAsyncContextManager[ChatBackend]]
@@ -31,7 +32,8 @@ async def open_grpc_backend(settings: BackendSettings) -> AsyncIterator[ChatBack
     timing = FrameTiming(
         heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
     )
-    credentials = PeerCredentials(settings.tls)
+    own_key = None if settings.api_key_file is None else OwnKeyFile(settings.api_key_file)
+    credentials = PeerCredentials(settings.tls, own_key)
     backend = GrpcChatBackend(
         settings.worker_addresses, settings.tokenizer_addresses, timing, credentials
     )
@@ -50,7 +52,15 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set; `on_listening` hears the port. Raises StartError."""
     server_settings = settings.server
-    require_loopback("edge.server", server_settings.host, insecure=server_settings.insecure)
+    host = server_settings.host
+    require_loopback(
+        "edge.server",
+        host,
+        insecure=server_settings.insecure,
+        checks_callers=settings.keys.file is not None,
+    )
+    uses_tls = server_settings.tls_certificate_file is not None and server_settings.tls_port is None
+    warn_of_clear_text("edge.server", host, uses_tls=uses_tls)
     async with open_backend(settings.backend) as backend:
         server = EdgeServer(settings, backend)
         await server.start()

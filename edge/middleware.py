@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from edge.authentication import PROBE_PATHS
 from edge.metrics import EdgeMetrics
 from edge.replies import error_reply, unknown_url
 from edge.request_scope import RequestScope, scope_of
@@ -16,7 +17,6 @@ from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
 CLIENT_GONE_STATUS = 499
-PROBE_PATHS = frozenset(("/health", "/ready", "/metrics"))
 _log = structlog.get_logger()
 
 
@@ -91,14 +91,18 @@ def _record(
         "request_served",
         request_id=scope.request_id,
         trace_id=scope.trace.trace_id,
+        tenant=scope.caller.tenant,
+        key_id=scope.caller.key_id,
         method=request.method,
         route=route,
         status=status,
         reason=reason,
+        profile=scope.profile,
         model=scope.model,
         stream=scope.is_stream,
         prompt_tokens=scope.prompt_tokens,
         cached_prompt_tokens=scope.cached_prompt_tokens,
         completion_tokens=scope.completion_tokens,
         seconds=round(seconds, 6),
+        **scope.labels,
     )

@@ -1,9 +1,15 @@
 """Settings of the edge service, table [edge]."""
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from edge.openai.alias import Alias
+from edge.openai.profile import Profile
+from edge.openai.request_limits import RequestLimits
+from edge.profile_data import host_name, merge_own_profiles, shipped_profiles
+from headrace.access.settings import GenerationKeysSettings
 from headrace.runtime.settings import SettingsGroup
 from headrace.runtime.tls_settings import ClientTlsSettings
 
@@ -93,6 +99,8 @@ class BackendSettings(SettingsGroup):
     """A worker or tokenizer that sends nothing for so long is dead, in seconds."""
     tls: ClientTlsSettings = ClientTlsSettings()
     """TLS of the connections to them."""
+    api_key_file: Path | None = None
+    """File with the trusted API key that is shown to them, re-read on change; unset = none is."""
 
 
 class EdgeSettings(SettingsGroup):
@@ -106,6 +114,43 @@ class EdgeSettings(SettingsGroup):
     """Bounds on slow readers."""
     backend: BackendSettings = BackendSettings()
     """The services behind."""
+    keys: GenerationKeysSettings = GenerationKeysSettings()
+    """Who may call."""
+    limits: RequestLimits = RequestLimits()
+    """What one request may ask for, whatever its profile says."""
+    profiles: dict[str, Profile] = Field(default_factory=dict)
+    """An operator's own profiles by name; `base` names the one whose values they begin with."""
+    hosts: dict[str, str] = Field(default_factory=dict)
+    """Which profile requests have that come to a Host (without its port)."""
+    aliases: dict[str, Alias] = Field(default_factory=dict)
+    """Models by other names; `*` is every name that is nobody's."""
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _profiles_have_bases(cls, value: Any) -> Any:
+        return merge_own_profiles(value) if isinstance(value, dict) else value
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts_are_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for host in value:
+            if host_name(host) != host:
+                raise ValueError(f"a host is spelt without port, in lower case: {host!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _named_profiles_exist(self) -> "EdgeSettings":
+        known = shipped_profiles().keys() | self.profiles.keys()
+        named = {f"hosts.{host}": name for host, name in self.hosts.items()}
+        for name, alias in self.aliases.items():
+            if alias.profile is not None:
+                named[f"aliases.{name}.profile"] = alias.profile
+        for key, name in named.items():
+            if name not in known:
+                raise ValueError(
+                    f"{key} names no profile: {name!r}; known are {', '.join(sorted(known))}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _largest_body_fits(self) -> "EdgeSettings":

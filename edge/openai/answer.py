@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from edge.openai.profile import Profile
 from headrace.client.answers import Finish
 
 DONE_EVENT = b"data: [DONE]\n\n"
@@ -63,59 +64,76 @@ def escape_separators(encoded: bytes) -> bytes:
     return encoded
 
 
-def usage_json(usage: Usage) -> dict[str, object]:
-    """The usage object; `cached_tokens` stands at the top too."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": 0,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
+def usage_json(usage: Usage, profile: Profile) -> dict[str, object]:
+    """The usage object: OpenAI's, and what the profile's clients read beside it."""
+    prompt, cached, completion = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
+    details = {
+        "reasoning_tokens": 0,
+        "audio_tokens": 0,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
     }
+    document: dict[str, object] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
+        "completion_tokens_details": details,
+    }
+    extras = profile.usage_extras
+    if "cached_tokens" in extras:
+        document["cached_tokens"] = cached
+    if "prompt_cache_tokens" in extras:
+        document["prompt_cache_hit_tokens"] = cached
+        document["prompt_cache_miss_tokens"] = prompt - cached
+    if "text_tokens" in extras:
+        details["text_tokens"] = completion
+    if "criteria" in extras:
+        document["criteria"] = {}
+    return document
 
 
 def build_completion(
-    identity: AnswerIdentity, outputs: Sequence[FinishedOutput], usage: Usage
+    identity: AnswerIdentity, outputs: Sequence[FinishedOutput], usage: Usage, profile: Profile
 ) -> bytes:
     """The whole answer; choices in the order of their indexes."""
-    choices: list[dict[str, object]] = [
-        {
-            "index": index,
-            "message": {
-                "role": "assistant",
-                "content": output.text,
-                "refusal": None,
-                "annotations": [],
-            },
-            "logprobs": None if output.logprobs is None else orjson.Fragment(output.logprobs),
-            "finish_reason": output.finish_reason,
-        }
-        for index, output in enumerate(outputs)
-    ]
     return orjson.dumps(
         {
             "id": identity.completion_id,
             "object": "chat.completion",
             "created": identity.created,
             "model": identity.model,
-            "choices": choices,
-            "usage": usage_json(usage),
+            "choices": [_whole(index, output, profile) for index, output in enumerate(outputs)],
+            "usage": usage_json(usage, profile),
             "service_tier": "default",
             "system_fingerprint": identity.system_fingerprint or None,
         }
     )
 
 
+def _whole(index: int, output: FinishedOutput, profile: Profile) -> dict[str, object]:
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": output.text,
+        "refusal": None,
+        "annotations": [],
+    }
+    message.update(dict.fromkeys(profile.message_extras))
+    choice: dict[str, object] = {
+        "index": index,
+        "message": message,
+        "logprobs": None if output.logprobs is None else orjson.Fragment(output.logprobs),
+        "finish_reason": output.finish_reason,
+    }
+    choice.update((name, {}) for name in profile.choice_extras)
+    return choice
+
+
 class ChunkEncoder:
     """Builds the events of one streamed answer."""
 
-    def __init__(self, identity: AnswerIdentity, *, include_usage: bool) -> None:
+    def __init__(self, identity: AnswerIdentity, profile: Profile, *, include_usage: bool) -> None:
+        self._profile = profile
         common = orjson.dumps(
             {
                 "id": identity.completion_id,
@@ -153,7 +171,9 @@ class ChunkEncoder:
 
     def usage(self, usage: Usage) -> bytes:
         """The event with the counts, after all outputs."""
-        return self._head + b'],"usage":' + orjson.dumps(usage_json(usage)) + b"}\n\n"
+        return (
+            self._head + b'],"usage":' + orjson.dumps(usage_json(usage, self._profile)) + b"}\n\n"
+        )
 
 
 def _choice(index: int, delta: bytes, reason: Finish | None) -> bytes:

@@ -1,34 +1,30 @@
-"""The body of POST /v1/chat/completions as a validated type.
+"""A chat completion request as a validated type, under the rules of a profile.
 
-`FIELDS` is the one table of what a body may hold. A field is carried into `ChatRequest`, or
-accepted without effect and reported in `ignored`, or refused unless it is neutral (says what is
-the case anyway). Null is absent. A carried field with a neutral value is absent too: nothing was
-asked.
+Strict profiles refuse what is out of range or contradictory; lenient ones take the nearest that is
+possible. Whatever is taken otherwise than it was asked for is told in `ignored` and `clamped`.
 """
 
-import gc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from edge.openai import checks, problems
-from edge.openai.messages import parse_messages
-from headrace.client.answers import ChatMessage, ServedModel
-
-MAX_TOKEN_COUNT = 2**32 - 1
-MAX_LOGIT_BIAS_ENTRIES = 300
-_MAX_MARKS = 250_000
+from edge.openai.document import parse_document
+from edge.openai.fields import FIELDS, FieldSpec, Use
+from edge.openai.messages import MessageRules, parse_messages
+from edge.openai.profile import Profile
+from edge.openai.request_limits import RequestLimits
+from edge.openai.tools import settle_tools
+from headrace.client.answers import ChatMessage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """A chat completion request, every value in range; None = not asked for.
 
-    `ignored` names the fields of the body that have no effect, sorted.
+    `logprobs` is the number of alternatives that each token is told with. `assumed` names the
+    fields whose value is the profile's and not the caller's. `ignored` names the fields of the body
+    that have no effect, sorted; `clamped` gives those that were changed, with the values taken.
     """
 
     model: str
@@ -50,311 +46,189 @@ class ChatRequest:
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logit_bias: tuple[tuple[int, float], ...] | None = None
+    logprobs: int | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    store: bool = False
+    num_metadata: int = 0
+    assumed: frozenset[str] = frozenset()
     ignored: tuple[str, ...] = ()
-
-
-class Use(Enum):
-    """What becomes of a field that is present and not neutral."""
-
-    CARRIED = "carried"
-    IGNORED = "ignored"
-    REFUSED = "refused"
-
-
-def _never(_value: Any) -> bool:
-    return False
+    clamped: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """One field of the body. `honoured_as` is the worker's name of what must be honoured."""
+class RequestRules:
+    """What a request is held to: its profile, the operator's bounds, the model's cap on tokens."""
 
-    name: str
-    check: checks.Check
-    use: Use = Use.CARRIED
-    is_neutral: Callable[[Any], bool] = _never
-    honoured_as: str | None = None
+    profile: Profile = field(default_factory=Profile)
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    max_tokens: int | None = None
 
-
-def _is(*neutral: Any) -> Callable[[Any], bool]:
-    return lambda value: value in neutral
-
-
-def _is_empty(value: Any) -> bool:
-    """Nothing but nulls, or nothing at all."""
-    return isinstance(value, list | tuple | dict) and not any(entry is not None for entry in value)
+    @property
+    def token_cap(self) -> int | None:
+        """The smaller of the profile's and the model's cap; None = neither has one."""
+        caps = [cap for cap in (self.profile.max_tokens, self.max_tokens) if cap is not None]
+        return min(caps, default=None)
 
 
-def _stop(param: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (_check_stop(param, value),)
-    if not isinstance(value, list):
-        raise problems.wrong_type(param, "one of a string or array of strings", value)
-    strings: tuple[str, ...] = _check_stops(param, value)
-    return strings
+@dataclass(slots=True)
+class _Draft:
+    """A request in the making."""
 
+    document: Mapping[str, Any]
+    rules: RequestRules
+    values: dict[str, Any] = field(default_factory=dict)
+    assumed: set[str] = field(default_factory=set)
+    ignored: set[str] = field(default_factory=set)
+    clamped: dict[str, float] = field(default_factory=dict)
 
-_check_stop = checks.string(least=1)
-_check_stops = checks.array(_check_stop, 4, of="strings")
-_check_bias = checks.decimal(-100, 100)
+    @property
+    def is_strict(self) -> bool:
+        return self.rules.profile.strict
 
+    def has(self, name: str) -> bool:
+        """Whether the caller gave the field, be it neutral."""
+        return self.document.get(name) is not None
 
-def _logit_bias(param: str, value: Any) -> tuple[tuple[int, float], ...]:
-    entries = checks.json_object(param, value)
-    if len(entries) > MAX_LOGIT_BIAS_ENTRIES:
-        raise problems.object_too_large(param, MAX_LOGIT_BIAS_ENTRIES, len(entries))
-    biases: list[tuple[int, float]] = []
-    for key, entry in entries.items():
-        name = f"{param}.{problems.shown(key)}"
-        if not (key.isascii() and key.isdigit() and len(key) <= 10):
-            raise problems.refused(
-                f"Invalid key in '{param}': '{problems.shown(key)}' is not a token id.",
-                param,
-                "invalid_value",
-            )
-        bias = _check_bias(name, entry)
-        if int(key) > MAX_TOKEN_COUNT:
-            raise problems.above_maximum(name, "integer", MAX_TOKEN_COUNT, int(key))
-        if bias:
-            biases.append((int(key), bias))
-    return tuple(biases)
-
-
-def _stream_options(param: str, value: Any) -> Mapping[str, Any]:
-    options = checks.json_object(param, value)
-    for name in ("include_usage", "include_obfuscation"):
-        if options.get(name) is not None:
-            checks.boolean(f"{param}.{name}", options[name])
-    return options
-
-
-def _response_format(param: str, value: Any) -> str:
-    """The format's type; what else it holds belongs to types that are refused."""
-    kind = checks.json_object(param, value).get("type")
-    if kind is None:
-        raise problems.missing(f"{param}.type")
-    checked: str = checks.one_of("text", "json_object", "json_schema")(f"{param}.type", kind)
-    return checked
-
-
-def _modalities(param: str, value: Any) -> tuple[Any, ...]:
-    kinds: tuple[Any, ...] = checks.array(checks.one_of("text", "audio"), 2, of="strings")(
-        param, value
-    )
-    return kinds
-
-
-_FLAG = checks.boolean
-_TOKEN_COUNT = checks.integer(1, MAX_TOKEN_COUNT)
-_PENALTY = checks.decimal(-2, 2)
-_NAME = checks.string()
-_FALSE, _ZERO, _ONE = _is(False), _is(0), _is(1)
-_IGNORED, _REFUSED = Use.IGNORED, Use.REFUSED
-
-FIELDS: tuple[FieldSpec, ...] = (
-    FieldSpec("model", checks.string(least=1)),
-    FieldSpec("messages", checks.anything),
-    FieldSpec("stream", _FLAG),
-    FieldSpec("stream_options", _stream_options),
-    FieldSpec("max_tokens", _TOKEN_COUNT),
-    FieldSpec("max_completion_tokens", _TOKEN_COUNT),
-    FieldSpec("min_tokens", checks.integer(0, MAX_TOKEN_COUNT), Use.CARRIED, _ZERO, "min_tokens"),
-    FieldSpec("n", checks.integer(1, 128), Use.CARRIED, _ONE),
-    FieldSpec("stop", _stop, Use.CARRIED, _is_empty),
-    FieldSpec(
-        "stop_token_ids",
-        checks.array(checks.integer(0, MAX_TOKEN_COUNT), 64, of="integers"),
-        Use.CARRIED,
-        _is_empty,
-        "stop_token_ids",
-    ),
-    FieldSpec("ignore_eos", _FLAG, Use.CARRIED, _FALSE, "ignore_eos"),
-    FieldSpec("temperature", checks.decimal(0, 2), Use.CARRIED, _ONE, "sampling.temperature"),
-    FieldSpec("top_p", checks.decimal(0, 1), Use.CARRIED, _ONE, "sampling.top_p"),
-    FieldSpec(
-        "top_k", checks.integer(-1, MAX_TOKEN_COUNT), Use.CARRIED, _is(0, -1), "sampling.top_k"
-    ),
-    FieldSpec("min_p", checks.decimal(0, 1), Use.CARRIED, _ZERO, "sampling.min_p"),
-    FieldSpec(
-        "seed", checks.integer(-(2**63), 2**63 - 1), Use.CARRIED, honoured_as="sampling.seed"
-    ),
-    FieldSpec("presence_penalty", _PENALTY, Use.CARRIED, _ZERO, "sampling.presence_penalty"),
-    FieldSpec("frequency_penalty", _PENALTY, Use.CARRIED, _ZERO, "sampling.frequency_penalty"),
-    FieldSpec(
-        "repetition_penalty",
-        checks.decimal(0, 2, above_least=True),
-        Use.CARRIED,
-        _ONE,
-        "sampling.repetition_penalty",
-    ),
-    FieldSpec("logit_bias", _logit_bias, Use.CARRIED, _is(()), "sampling.logit_bias"),
-    # Hints and labels: the answer is the same without them.
-    FieldSpec("user", _NAME, _IGNORED),
-    FieldSpec("safety_identifier", _NAME, _IGNORED),
-    FieldSpec("prompt_cache_key", _NAME, _IGNORED),
-    FieldSpec("prompt_cache_retention", _NAME, _IGNORED),
-    FieldSpec("metadata", checks.string_map(16, 64, 512), _IGNORED, _is_empty),
-    FieldSpec("store", _FLAG, _IGNORED, _FALSE),
-    FieldSpec(
-        "service_tier",
-        checks.one_of("auto", "default", "flex", "scale", "priority"),
-        _IGNORED,
-        _is("auto", "default"),
-    ),
-    FieldSpec("parallel_tool_calls", _FLAG, _IGNORED),
-    FieldSpec("prediction", checks.json_object, _IGNORED),
-    # Anything but the neutral value would change the answer.
-    FieldSpec("logprobs", _FLAG, _REFUSED, _FALSE),
-    FieldSpec("top_logprobs", checks.integer(0, 20), _REFUSED, _ZERO),
-    FieldSpec("response_format", _response_format, _REFUSED, _is("text")),
-    FieldSpec("tools", checks.anything, _REFUSED, _is_empty),
-    FieldSpec("tool_choice", checks.anything, _REFUSED, _is("none", "auto")),
-    FieldSpec("functions", checks.anything, _REFUSED, _is_empty),
-    FieldSpec("function_call", checks.anything, _REFUSED, _is("none", "auto")),
-    FieldSpec("modalities", _modalities, _REFUSED, _is(("text",), ())),
-    FieldSpec("audio", checks.json_object, _REFUSED),
-    FieldSpec("reasoning_effort", _NAME, _REFUSED, _is("none")),
-    FieldSpec("verbosity", checks.one_of("low", "medium", "high"), _REFUSED, _is("medium")),
-    FieldSpec("web_search_options", checks.json_object, _REFUSED),
-    FieldSpec("guided_json", checks.anything, _REFUSED),
-    FieldSpec("guided_regex", checks.anything, _REFUSED),
-    FieldSpec("guided_choice", checks.anything, _REFUSED),
-    FieldSpec("guided_grammar", checks.anything, _REFUSED),
-    FieldSpec("structured_outputs", checks.anything, _REFUSED),
-)
-"""Every field of the body that has a meaning."""
 
 _KNOWN = frozenset(spec.name for spec in FIELDS)
 _REQUIRED = ("model", "messages")
-_MODEL_SPECS = tuple(spec for spec in FIELDS if spec.honoured_as is not None)
 
 
-def parse_chat_request(body: bytes) -> ChatRequest:
-    """Validate a request body.
+def parse_chat_request(body: bytes, rules: RequestRules | None = None) -> ChatRequest:
+    """Validate a request body. Raises ServiceError like `read_chat_request`."""
+    return read_chat_request(parse_document(body), rules or RequestRules())
+
+
+def read_chat_request(document: Mapping[str, Any], rules: RequestRules) -> ChatRequest:
+    """Validate a request's document.
 
     Raises ServiceError: invalid_request or unsupported_parameter, naming the parameter.
     """
-    document = _parse_json(body)
     for name in _REQUIRED:
         if document.get(name) is None:
             raise problems.missing(name)
-    ignored = set(document.keys() - _KNOWN)
-    values: dict[str, Any] = {}
+    draft = _Draft(document, rules, ignored=set(document.keys() - _KNOWN))
     for spec in FIELDS:
-        value = document.get(spec.name)
-        if value is not None:
-            _take_field(spec, spec.check(spec.name, value), values, ignored)
-    _settle_token_limits(document, values)
-    _settle_stream_options(values, ignored)
-    values["messages"] = parse_messages(values["messages"], ignored)
-    return ChatRequest(**values, ignored=tuple(sorted(ignored)))
+        if draft.has(spec.name):
+            _take_field(spec, document[spec.name], draft)
+    _settle_token_limits(draft)
+    _settle_defaults(draft)
+    _settle_stream_options(draft)
+    _settle_logprobs(draft)
+    _settle_labels(draft)
+    settle_tools(draft.values, rules.limits, strict=rules.profile.strict_messages)
+    draft.values["messages"] = _read_messages(draft)
+    return ChatRequest(
+        **draft.values,
+        assumed=frozenset(draft.assumed),
+        ignored=tuple(sorted(draft.ignored)),
+        clamped=tuple(sorted(draft.clamped.items())),
+    )
 
 
-def _parse_json(body: bytes) -> dict[str, Any]:
-    _check_structure(body)
-    try:
-        with _no_collection():
-            document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        # `doc` of the error is the whole body; only its message may leave.
-        raise problems.refused(
-            f"We could not parse the JSON body of your request: {error.msg} "
-            f"(line {error.lineno}, column {error.colno}).",
-            None,
-        ) from None
-    if not isinstance(document, dict):
-        raise problems.refused(
-            "We could not parse the JSON body of your request: it must be an object.", None
-        )
-    if len(document) > checks.MAX_PROPERTIES:
-        raise problems.refused(
-            f"The JSON body of your request has {len(document)} fields; at most "
-            f"{checks.MAX_PROPERTIES} are allowed.",
-            None,
-        )
-    return document
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, which walks through a growing document again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _check_structure(body: bytes) -> None:
-    """Refuse a body that is so much structure that parsing it would hold up everybody else.
-
-    Arrays, objects and keys cost up to a microsecond each, and many times the memory of their
-    bytes. Those inside strings count as well: no context holds a text of so many.
-    """
-    marks = body.count(b"[") + body.count(b"{") + body.count(b":")
-    if marks > _MAX_MARKS:
-        raise problems.refused(
-            f"The JSON body of your request has {marks} opening brackets and colons; at most "
-            f"{_MAX_MARKS} are allowed.",
-            None,
-        )
-
-
-def _take_field(spec: FieldSpec, value: Any, values: dict[str, Any], ignored: set[str]) -> None:
+def _take_field(spec: FieldSpec, given: Any, draft: _Draft) -> None:
+    if draft.is_strict or not isinstance(spec.check, checks.NumberRange):
+        value = spec.check(spec.name, given)
+    else:
+        value = spec.check.nearest(spec.name, given)
+        if value != given:
+            draft.clamped[spec.name] = value
     if spec.is_neutral(value):
         return
-    if spec.use is Use.REFUSED:
+    use = spec.use_of(strict=draft.is_strict)
+    if use is Use.REFUSED:
         raise problems.unsupported_parameter(spec.name)
-    if spec.use is Use.IGNORED:
-        ignored.add(spec.name)
+    if use is Use.HINT:
+        draft.ignored.add(spec.name)
     else:
-        values[spec.name] = value
+        draft.values[spec.name] = value
 
 
-def _settle_token_limits(document: Mapping[str, Any], values: dict[str, Any]) -> None:
-    newer = values.pop("max_completion_tokens", None)
-    if newer is not None:
-        if document.get("max_tokens") is not None:
-            raise problems.refused(
-                "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not "
-                "supported.",
-                "max_tokens",
-                "invalid_parameter_combination",
-            )
-        values["max_tokens"] = newer
-    most = values.get("max_tokens")
+def _settle_token_limits(draft: _Draft) -> None:
+    """One limit from two names, the profile's default and the caps; `min_tokens` within it."""
+    values = draft.values
+    name, limit = _given_limit(draft)
+    cap = draft.rules.token_cap
+    if limit is None and draft.rules.profile.default_max_tokens is not None:
+        limit = draft.rules.profile.default_max_tokens
+        draft.assumed.add("max_tokens")
+    if cap is not None and (limit is None or limit > cap):
+        if draft.is_strict and draft.has(name) and limit is not None:
+            raise problems.above_maximum(name, "integer", cap, limit)
+        limit = draft.clamped[name] = cap
+    values["max_tokens"] = limit
     least = values.get("min_tokens")
-    if most is not None and least is not None and least > most:
-        raise problems.above_maximum("min_tokens", "integer", most, least)
+    if limit is not None and least is not None and least > limit:
+        if draft.is_strict:
+            raise problems.above_maximum("min_tokens", "integer", limit, least)
+        values["min_tokens"] = draft.clamped["min_tokens"] = limit
 
 
-def _settle_stream_options(values: dict[str, Any], ignored: set[str]) -> None:
-    options = values.pop("stream_options", None)
+def _given_limit(draft: _Draft) -> tuple[str, int | None]:
+    """The caller's limit and the name that it came by; of two the smaller."""
+    older = draft.values.pop("max_tokens", None)
+    newer = draft.values.pop("max_completion_tokens", None)
+    if older is None or newer is None:
+        name = "max_tokens" if newer is None else "max_completion_tokens"
+        return name, older if newer is None else newer
+    if draft.is_strict:
+        raise problems.refused(
+            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
+            "max_tokens",
+            "invalid_parameter_combination",
+        )
+    smaller: int = min(older, newer)
+    if older != newer:
+        draft.clamped["max_tokens" if older > newer else "max_completion_tokens"] = smaller
+    return "max_tokens" if older == smaller else "max_completion_tokens", smaller
+
+
+def _settle_defaults(draft: _Draft) -> None:
+    profile = draft.rules.profile
+    defaults = {"temperature": profile.default_temperature, "top_p": profile.default_top_p}
+    for name, default in defaults.items():
+        if default is not None and default != 1 and not draft.has(name):
+            draft.values[name] = default
+            draft.assumed.add(name)
+
+
+def _settle_stream_options(draft: _Draft) -> None:
+    options = draft.values.pop("stream_options", None)
     if options is None:
         return
-    if not values.get("stream"):
-        raise problems.refused(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
-            "stream_options",
-        )
-    values["include_usage"] = bool(options.get("include_usage"))
-    ignored.update(
+    if not draft.values.get("stream"):
+        if draft.is_strict:
+            raise problems.only_allowed_when("stream_options", "stream")
+        draft.ignored.add("stream_options")
+        return
+    draft.values["include_usage"] = bool(options.get("include_usage"))
+    draft.ignored.update(
         f"stream_options.{name}"
         for name, value in options.items()
         if name != "include_usage" and value is not None
     )
 
 
-def check_against_model(request: ChatRequest, model: ServedModel) -> None:
-    """Refuse by name what the model's workers do not honour.
+def _settle_logprobs(draft: _Draft) -> None:
+    is_asked = draft.values.pop("logprobs", False)
+    alternatives = draft.values.pop("top_logprobs", None)
+    if is_asked:
+        draft.values["logprobs"] = alternatives or 0
+    elif alternatives is not None:
+        if draft.is_strict:
+            raise problems.only_allowed_when("top_logprobs", "logprobs")
+        draft.ignored.add("top_logprobs")
 
-    Raises ServiceError: unsupported_parameter, or invalid_request for `n` above their bound.
-    """
-    for spec in _MODEL_SPECS:
-        is_used = getattr(request, spec.name) is not None
-        if is_used and spec.honoured_as not in model.honoured_fields:
-            raise problems.unsupported_parameter(spec.name)
-    if request.n is not None and request.n > model.max_outputs:
-        raise problems.above_maximum("n", "integer", model.max_outputs, request.n)
+
+def _settle_labels(draft: _Draft) -> None:
+    """Nothing is stored yet, and the answer does not pretend."""
+    draft.values["num_metadata"] = len(draft.values.pop("metadata", ()))
+    if "store" in draft.values:
+        draft.ignored.add("store")
+
+
+def _read_messages(draft: _Draft) -> tuple[ChatMessage, ...]:
+    profile = draft.rules.profile
+    rules = MessageRules(profile.strict_messages, profile.system_first_only)
+    return parse_messages(draft.values["messages"], draft.ignored, rules=rules)

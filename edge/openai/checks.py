@@ -6,7 +6,8 @@ parser that knows no NaN and no infinity; booleans are no integers.
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 from edge.openai import problems
 
@@ -17,37 +18,57 @@ _WIDEST_INTEGER = 2.0**63
 MAX_PROPERTIES = 1024
 
 
-def integer(least: int, most: int) -> Check:
-    """An integer from `least` to `most`."""
+@dataclass(frozen=True, slots=True)
+class NumberRange:
+    """Numbers from `least` to `most`, with `above_least` not `least` itself; a check.
 
-    def check(param: str, value: Any) -> int:
+    `kind` is "integer" or "decimal"; an integer is given back as int, a decimal as float.
+    """
+
+    kind: Literal["integer", "decimal"]
+    least: float
+    most: float
+    above_least: bool = False
+
+    def __call__(self, param: str, value: Any) -> Any:
+        """The number. Raises ServiceError for another type, and outside the range."""
+        number = self._number(param, value)
+        if number > self.most:
+            raise problems.above_maximum(param, self.kind, self.most, number)
+        if number < self.least or (self.above_least and number == self.least):
+            raise problems.below_minimum(param, self.kind, self.least, number)
+        return number
+
+    def nearest(self, param: str, value: Any) -> Any:
+        """The number of the range that is nearest; raises ServiceError where there is none."""
+        number = self._number(param, value)
+        if number > self.most:
+            return type(number)(self.most)
+        if number < self.least and not self.above_least:
+            return type(number)(self.least)
+        return self(param, number)
+
+    def _number(self, param: str, value: Any) -> Any:
+        if self.kind == "decimal":
+            if type(value) not in (int, float):
+                raise problems.wrong_type(param, "a decimal", value)
+            return float(value)
         number = value
         if type(value) is float and abs(value) >= _WIDEST_INTEGER:
             number = int(value)
         if type(number) is not int:
             raise problems.wrong_type(param, "an integer", value)
-        if number > most:
-            raise problems.above_maximum(param, "integer", most, number)
-        if number < least:
-            raise problems.below_minimum(param, "integer", least, number)
         return number
 
-    return check
+
+def integer(least: int, most: int) -> NumberRange:
+    """An integer from `least` to `most`."""
+    return NumberRange("integer", least, most)
 
 
-def decimal(least: float, most: float, *, above_least: bool = False) -> Check:
+def decimal(least: float, most: float, *, above_least: bool = False) -> NumberRange:
     """A number from `least` to `most`; with `above_least` not `least` itself."""
-
-    def check(param: str, value: Any) -> float:
-        if type(value) not in (int, float):
-            raise problems.wrong_type(param, "a decimal", value)
-        if value > most:
-            raise problems.above_maximum(param, "decimal", most, value)
-        if value < least or (above_least and value == least):
-            raise problems.below_minimum(param, "decimal", least, value)
-        return float(value)
-
-    return check
+    return NumberRange("decimal", least, most, above_least)
 
 
 def boolean(param: str, value: Any) -> bool:

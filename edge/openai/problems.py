@@ -35,9 +35,19 @@ def above_maximum(param: str, kind: str, most: float, value: float) -> ServiceEr
     """A number that is too large; `kind` is "integer" or "decimal"."""
     return refused(
         f"Invalid '{param}': {kind} above maximum value. "
-        f"Expected a value <= {_number(most)}, but got {_number(value)} instead.",
+        f"Expected a value <= {number_text(most)}, but got {number_text(value)} instead.",
         param,
         f"{kind}_above_max_value",
+    )
+
+
+def too_many_outputs(most: int, n: int, reason: str) -> ServiceError:
+    """More outputs than a request may have; `reason` says what makes each so large, or nothing."""
+    text = f"Expected a value <= {most}, but got {n} instead."
+    if reason:
+        text = f"Expected a value <= {most} for outputs{reason}, but got {n} instead."
+    return refused(
+        f"Invalid 'n': integer above maximum value. {text}", "n", "integer_above_max_value"
     )
 
 
@@ -45,7 +55,7 @@ def below_minimum(param: str, kind: str, least: float, value: float) -> ServiceE
     """A number that is too small; `kind` is "integer" or "decimal"."""
     return refused(
         f"Invalid '{param}': {kind} below minimum value. "
-        f"Expected a value >= {_number(least)}, but got {_number(value)} instead.",
+        f"Expected a value >= {number_text(least)}, but got {number_text(value)} instead.",
         param,
         f"{kind}_below_min_value",
     )
@@ -119,6 +129,11 @@ def unknown_value(param: str, value: str, supported: tuple[str, ...]) -> Service
     )
 
 
+def only_allowed_when(param: str, other: str) -> ServiceError:
+    """A field that means something only beside another, which is off."""
+    return refused(f"The '{param}' parameter is only allowed when '{other}' is enabled.", param)
+
+
 def unsupported_parameter(param: str) -> ServiceError:
     """A well-formed field that this model or version does not honour."""
     return ServiceError(
@@ -143,7 +158,8 @@ def shown(text: str, most: int = _SHOWN_CHARACTERS) -> str:
     return text if len(text) <= most else text[:most] + "…"
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """A number as OpenAI writes it: whole ones without a point."""
     is_whole = isinstance(value, float) and value.is_integer()
     if is_whole and abs(value) < 10**15:
         return str(int(value))

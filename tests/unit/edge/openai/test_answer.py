@@ -14,6 +14,7 @@ from edge.openai.answer import (
     build_completion,
     encode_text,
 )
+from edge.openai.profile import Profile
 
 IDENTITY = AnswerIdentity("chatcmpl-1", "m\u2028/\x85\x00", 17, "fp")
 USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=3)
@@ -33,7 +34,7 @@ def event(data: bytes) -> dict:
 @given(TEXTS)
 def test_text_event(text: str) -> None:
     """Any text comes back whole, and no line splitter finds more than one line in its event."""
-    head, tail = ChunkEncoder(IDENTITY, include_usage=False).text_affixes(3)
+    head, tail = ChunkEncoder(IDENTITY, Profile(), include_usage=False).text_affixes(3)
 
     chunk = event(head + encode_text(text) + tail)
 
@@ -52,7 +53,7 @@ def test_text_event(text: str) -> None:
 
 def test_first_and_finish_events() -> None:
     """The first event has role, empty content and refusal; the last an empty delta."""
-    encoder = ChunkEncoder(IDENTITY, include_usage=False)
+    encoder = ChunkEncoder(IDENTITY, Profile(), include_usage=False)
 
     first, last = event(encoder.role(1)), event(encoder.finish(1, "length"))
 
@@ -72,7 +73,7 @@ def test_first_and_finish_events() -> None:
 
 def test_usage_events() -> None:
     """With usage every event has the key: null but for the last, which has no choices."""
-    encoder = ChunkEncoder(IDENTITY, include_usage=True)
+    encoder = ChunkEncoder(IDENTITY, Profile(), include_usage=True)
     head, tail = encoder.text_affixes(0)
 
     assert event(encoder.role(0))["usage"] is None
@@ -95,7 +96,7 @@ def test_completion(fingerprint: str, shown: str | None) -> None:
     identity = AnswerIdentity("chatcmpl-2", "m", 5, fingerprint)
     outputs = [FinishedOutput("a", "stop"), FinishedOutput("", "length")]
 
-    actual = json.loads(build_completion(identity, outputs, USAGE))
+    actual = json.loads(build_completion(identity, outputs, USAGE, Profile()))
 
     assert actual.pop("usage")["total_tokens"] == 13
     assert {

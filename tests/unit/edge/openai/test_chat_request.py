@@ -8,19 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.openai.chat_request import (
-    FIELDS,
-    ChatRequest,
-    Use,
-    check_against_model,
-    parse_chat_request,
-)
+from edge.openai.chat_request import ChatRequest, RequestRules, parse_chat_request
+from edge.openai.fields import FIELDS, Use
+from edge.openai.model_fit import fit_to_model
 from headrace.client.answers import ChatMessage
 from headrace.rpc.errors import ServiceError
 from tests.support.fake_backend import MODEL
 
 USER = {"role": "user", "content": "hello"}
 BASE: dict[str, Any] = {"model": "m", "messages": [USER]}
+RULES = RequestRules()
 
 
 def parse(**fields: Any) -> ChatRequest:
@@ -70,6 +67,11 @@ def test_all_carried() -> None:
         frequency_penalty=2,
         repetition_penalty=1.5,
         logit_bias={"7": -100, "8": 0},
+        logprobs=True,
+        top_logprobs=5,
+        user="u-1",
+        safety_identifier="s",
+        metadata={"a": "b", "c": "d"},
     )
 
     expected = ChatRequest(
@@ -92,6 +94,10 @@ def test_all_carried() -> None:
         frequency_penalty=2.0,
         repetition_penalty=1.5,
         logit_bias=((7, -100.0),),
+        logprobs=5,
+        user="u-1",
+        safety_identifier="s",
+        num_metadata=2,
     )
     assert expected == actual
 
@@ -145,11 +151,9 @@ def test_neutral(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("user", "u-1"),
-        ("safety_identifier", "s"),
         ("prompt_cache_key", "k"),
-        ("metadata", {"a": "b"}),
-        ("store", True),
+        ("prompt_cache_retention", "24h"),
+        ("prompt_cache_options", {"mode": "explicit"}),
         ("service_tier", "flex"),
         ("parallel_tool_calls", False),
         ("prediction", {"type": "content", "content": "x"}),
@@ -164,15 +168,11 @@ def test_without_effect(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("logprobs", True),
-        ("top_logprobs", 5),
         ("response_format", {"type": "json_object"}),
         ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}}),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
         ("functions", [{"name": "f"}]),
-        ("function_call", {"name": "f"}),
+        ("moderation", {"model": "m"}),
         ("modalities", ["text", "audio"]),
         ("audio", {"format": "mp3", "voice": "alloy"}),
         ("reasoning_effort", "high"),
@@ -233,26 +233,29 @@ def test_not_honoured(spec: Any) -> None:
         "ignore_eos": True,
         "stop_token_ids": [1],
         "logit_bias": {"1": 1},
+        "logprobs": True,
     }
     request = parse(**{spec.name: values.get(spec.name, 0.5 if "_p" in spec.name[-2:] else 2)})
     none = dataclasses.replace(MODEL, honoured_fields=frozenset())
     some = dataclasses.replace(MODEL, honoured_fields=frozenset([spec.honoured_as]))
 
-    check_against_model(request, some)
+    fit_to_model(request, some, RULES)
     with pytest.raises(ServiceError) as caught:
-        check_against_model(request, none)
+        fit_to_model(request, none, RULES)
     assert (spec.name, "unsupported_parameter") == (caught.value.param, code_of(caught.value))
 
 
 def test_plain_request_needs_nothing() -> None:
     """A request without options is taken by a worker that honours nothing."""
-    check_against_model(parse(), dataclasses.replace(MODEL, honoured_fields=frozenset()))
+    model = dataclasses.replace(MODEL, honoured_fields=frozenset())
+
+    assert parse() == fit_to_model(parse(), model, RULES)
 
 
 def test_too_many_outputs() -> None:
     """N above the model's bound is refused by name."""
     with pytest.raises(ServiceError) as caught:
-        check_against_model(parse(n=5), MODEL)
+        fit_to_model(parse(n=5), MODEL, RULES)
 
     assert ("n", "integer_above_max_value") == (caught.value.param, code_of(caught.value))
     assert "<= 4, but got 5" in str(caught.value)
@@ -262,7 +265,16 @@ def test_table_is_whole() -> None:
     """Every carried field has a place in ChatRequest; no name occurs twice."""
     names = [spec.name for spec in FIELDS]
     places = {field.name for field in dataclasses.fields(ChatRequest)}
-    settled = {"stream_options", "max_completion_tokens"}
+    settled = {
+        "stream_options",
+        "max_completion_tokens",
+        "top_logprobs",
+        "metadata",
+        "tools",
+        "tool_choice",
+        "functions",
+        "function_call",
+    }
 
     assert len(names) == len(set(names))
     carried = {spec.name for spec in FIELDS if spec.use is Use.CARRIED}

@@ -1,0 +1,291 @@
+"""`FIELDS`, the one table of what the body of a chat completion request may hold.
+
+A field is carried into `ChatRequest`, or taken as a hint that changes nothing and is named in
+`x-headrace-ignored`, or refused. Null is absent, and a neutral value, one that says what is the
+case anyway, asks for nothing. FIELDS.md is generated from this table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from edge.openai import checks, field_checks
+from edge.openai.profile import MAX_TOKEN_COUNT
+
+_WORKER = "GenerationRequest."
+
+
+class Use(Enum):
+    """What becomes of a field that is present and not neutral."""
+
+    CARRIED = "carried"
+    HINT = "hint"
+    REFUSED = "refused"
+
+
+def _never(_value: Any) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldSpec:
+    """One field of the body.
+
+    `proto` is the field of the contract that it becomes, as message and path; with `is_optional` a
+    model may lack it: then it is refused by name, or, where it is `is_droppable`, left out by
+    lenient profiles. `lenient` is the use that lenient profiles make of it, if another. `note` is
+    one sentence for the generated page.
+    """
+
+    name: str
+    check: checks.Check
+    use: Use = Use.CARRIED
+    is_neutral: Callable[[Any], bool] = _never
+    proto: str | None = None
+    is_optional: bool = False
+    is_droppable: bool = False
+    lenient: Use | None = None
+    note: str = ""
+
+    @property
+    def honoured_as(self) -> str | None:
+        """The worker's name of it among the fields that it may honour or not."""
+        if not self.is_optional or self.proto is None:
+            return None
+        return self.proto.removeprefix(_WORKER)
+
+    @property
+    def engine(self) -> str | None:
+        """The engine's field that it becomes, for what reaches a worker."""
+        if self.proto is None or not self.proto.startswith(_WORKER):
+            return None
+        return "EngineRequest." + self.proto.removeprefix(_WORKER)
+
+    def use_of(self, *, strict: bool) -> Use:
+        """The use that a profile makes of it."""
+        return self.use if strict or self.lenient is None else self.lenient
+
+
+def _is(*neutral: Any) -> Callable[[Any], bool]:
+    return lambda value: value in neutral
+
+
+def _is_empty(value: Any) -> bool:
+    """Nothing but nulls, or nothing at all."""
+    return isinstance(value, list | tuple | dict) and not any(entry is not None for entry in value)
+
+
+def _sampling(
+    name: str, check: checks.Check, is_neutral: Callable[[Any], bool], note: str
+) -> FieldSpec:
+    return FieldSpec(
+        name=name,
+        check=check,
+        is_neutral=is_neutral,
+        proto=f"{_WORKER}sampling.{name}",
+        is_optional=True,
+        is_droppable=True,
+        note=note,
+    )
+
+
+def _worker(
+    name: str, check: checks.Check, is_neutral: Callable[[Any], bool], note: str
+) -> FieldSpec:
+    return FieldSpec(
+        name=name,
+        check=check,
+        is_neutral=is_neutral,
+        proto=_WORKER + name,
+        is_optional=True,
+        note=note,
+    )
+
+
+def _hint(
+    name: str, check: checks.Check, note: str, is_neutral: Callable[[Any], bool] = _never
+) -> FieldSpec:
+    return FieldSpec(name=name, check=check, use=Use.HINT, is_neutral=is_neutral, note=note)
+
+
+def _refused(
+    name: str,
+    check: checks.Check,
+    note: str = "refused by name",
+    *,
+    is_neutral: Callable[[Any], bool] = _never,
+    lenient: Use | None = None,
+) -> FieldSpec:
+    return FieldSpec(
+        name=name, check=check, use=Use.REFUSED, is_neutral=is_neutral, lenient=lenient, note=note
+    )
+
+
+_FLAG = checks.boolean
+_TOKEN_COUNT = checks.integer(1, MAX_TOKEN_COUNT)
+_PENALTY = checks.decimal(-2, 2)
+_NAME = checks.string()
+_FALSE, _ZERO, _ONE = _is(False), _is(0), _is(1)
+_TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_FOR_GUIDES = "refused by name: structured output comes later"
+
+_CONVERSATION = (
+    FieldSpec(
+        name="model",
+        check=checks.string(least=1),
+        proto="RenderRequest.model",
+        note="a served model, or an alias of one",
+    ),
+    FieldSpec(name="messages", check=checks.anything, proto="RenderRequest.messages"),
+    FieldSpec(name="stream", check=_FLAG, note="the edge's own"),
+    FieldSpec(
+        name="stream_options",
+        check=field_checks.stream_options,
+        note="`include_usage`; without `stream` refused, by lenient profiles ignored",
+    ),
+)
+
+_LENGTH = (
+    FieldSpec(name="max_tokens", check=_TOKEN_COUNT, proto="GenerationRequest.max_tokens"),
+    FieldSpec(
+        name="max_completion_tokens",
+        check=_TOKEN_COUNT,
+        proto="GenerationRequest.max_tokens",
+        note="both limits at once are refused; lenient profiles take the smaller",
+    ),
+    _worker("min_tokens", checks.integer(0, MAX_TOKEN_COUNT), _ZERO, "at most the token limit"),
+    FieldSpec(
+        name="n",
+        check=checks.integer(1, 128),
+        is_neutral=_ONE,
+        proto="GenerationRequest.n",
+        note="bounded by the operator's limits and the worker",
+    ),
+    FieldSpec(
+        name="stop",
+        check=field_checks.stop,
+        is_neutral=_is_empty,
+        proto="DetokenizeOpen.stop_strings",
+    ),
+    _worker(
+        "stop_token_ids",
+        checks.array(checks.integer(0, MAX_TOKEN_COUNT), 64, of="integers"),
+        _is_empty,
+        "not OpenAI's",
+    ),
+    _worker("ignore_eos", _FLAG, _FALSE, "not OpenAI's"),
+)
+
+_SAMPLING = (
+    _sampling("temperature", checks.decimal(0, 2), _ONE, "0 = greedy"),
+    _sampling("top_p", checks.decimal(0, 1), _ONE, "0 = greedy"),
+    _sampling("top_k", checks.integer(-1, MAX_TOKEN_COUNT), _is(0, -1), "not OpenAI's"),
+    _sampling("min_p", checks.decimal(0, 1), _ZERO, "not OpenAI's"),
+    _sampling("seed", checks.integer(-(2**63), 2**63 - 1), _never, "see `system_fingerprint`"),
+    _sampling("presence_penalty", _PENALTY, _ZERO, ""),
+    _sampling("frequency_penalty", _PENALTY, _ZERO, ""),
+    _sampling("repetition_penalty", checks.decimal(0, 2, above_least=True), _ONE, "not OpenAI's"),
+    _sampling("logit_bias", field_checks.logit_bias, _is(()), "keys are token ids"),
+    FieldSpec(
+        name="logprobs",
+        check=_FLAG,
+        is_neutral=_FALSE,
+        proto="GenerationRequest.logprobs",
+        is_optional=True,
+        is_droppable=True,
+    ),
+    FieldSpec(
+        name="top_logprobs",
+        check=checks.integer(0, 20),
+        is_neutral=_ZERO,
+        proto="GenerationRequest.logprobs",
+        note="only with `logprobs`",
+    ),
+)
+
+_LABELS = (
+    FieldSpec(name="user", check=_NAME, note="logged"),
+    FieldSpec(name="safety_identifier", check=checks.string(128), note="logged"),
+    FieldSpec(
+        name="metadata",
+        check=checks.string_map(16, 64, 512),
+        is_neutral=_is_empty,
+        note="the number of its keys is logged",
+    ),
+    FieldSpec(
+        name="store",
+        check=_FLAG,
+        is_neutral=_FALSE,
+        note="logged; nothing is stored, which `x-headrace-ignored` says",
+    ),
+    _hint(
+        "service_tier",
+        checks.one_of(*_TIERS),
+        "answers name the tier that served them, `default`",
+        _is("auto", "default"),
+    ),
+    _hint("prompt_cache_key", _NAME, "prefixes are shared without it"),
+    _hint("prompt_cache_retention", checks.one_of("in_memory", "24h"), "how long is the worker's"),
+    _hint("prompt_cache_options", checks.json_object, "every prefix is cached"),
+    _hint("prediction", field_checks.prediction, "the answer is the same without it"),
+    _hint("parallel_tool_calls", _FLAG, "without tools there is nothing to call"),
+)
+
+_TOOLS = (
+    FieldSpec(
+        name="tools",
+        check=checks.anything,
+        is_neutral=_is_empty,
+        note="taken with `tool_choice` none, checked by strict profiles; any other use is refused",
+    ),
+    FieldSpec(name="tool_choice", check=checks.anything, note="none, or auto without tools"),
+    FieldSpec(
+        name="functions",
+        check=checks.anything,
+        is_neutral=_is_empty,
+        note="taken with `function_call` none, like tools",
+    ),
+    FieldSpec(name="function_call", check=checks.anything, note="none, or auto without functions"),
+)
+
+_OTHERS = (
+    _refused(
+        "response_format",
+        field_checks.response_format,
+        "text; others are refused by name",
+        is_neutral=_is("text"),
+    ),
+    _refused(
+        "modalities",
+        field_checks.modalities,
+        "text; audio is refused by name",
+        is_neutral=_is(("text",), ()),
+    ),
+    _refused("audio", checks.json_object, lenient=Use.HINT),
+    _refused(
+        "reasoning_effort",
+        checks.one_of(*_EFFORTS),
+        "none; others are refused by name",
+        is_neutral=_is("none"),
+        lenient=Use.HINT,
+    ),
+    _refused(
+        "verbosity",
+        checks.one_of("low", "medium", "high"),
+        "medium; others are refused by name",
+        is_neutral=_is("medium"),
+        lenient=Use.HINT,
+    ),
+    _refused("moderation", checks.json_object),
+    _refused("web_search_options", checks.json_object),
+    _refused("guided_json", checks.anything, _FOR_GUIDES),
+    _refused("guided_regex", checks.anything, _FOR_GUIDES),
+    _refused("guided_choice", checks.anything, _FOR_GUIDES),
+    _refused("guided_grammar", checks.anything, _FOR_GUIDES),
+    _refused("structured_outputs", checks.anything, _FOR_GUIDES),
+)
+
+FIELDS: tuple[FieldSpec, ...] = (*_CONVERSATION, *_LENGTH, *_SAMPLING, *_LABELS, *_TOOLS, *_OTHERS)
+"""Every field of the body that has a meaning."""
