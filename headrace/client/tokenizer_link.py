@@ -165,14 +165,15 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         call = self._stub.Render(request, timeout=timeout_seconds, metadata=self._metadata())
         self._renders.add(call)
         try:
-            with translated_rpc_errors(f"tokenizer {self.address}"):
+            # Clients may read what is raised: where the tokenizer runs is not their business.
+            with translated_rpc_errors("the tokenizer"):
                 response: RenderResponse = await call
         except asyncio.CancelledError:
             if call in self._renders:
                 raise
             raise ServiceError(
                 errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE,
-                f"tokenizer {self.address} was lost while it rendered.",
+                "the tokenizer was lost while it rendered.",
             ) from None
         finally:
             self._renders.discard(call)

@@ -50,8 +50,28 @@ def configure_logs(
 def _renderers(*, pretty: bool) -> list[structlog.typing.Processor]:
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if pretty:
-        return [strip, structlog.dev.ConsoleRenderer()]
+        return [strip, _spell_out, structlog.dev.ConsoleRenderer()]
     return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _spell_out(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """What a client sent must not command a terminal: control characters are escaped.
+
+    JSON escapes them anyway.
+    """
+    return {
+        key: _printable(value) if isinstance(value, str) else value for key, value in event.items()
+    }
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _service_adder(service: str) -> structlog.typing.Processor:

@@ -30,7 +30,7 @@ CHUNKS = f"0\r\n\r\n{HIDDEN}"
     ],
 )
 async def test_an_ambiguous_end_is_refused(headers: str, body: str) -> None:
-    """One answer, 400 in the envelope; the connection ends, and what hid in the body is not read."""
+    """One answer, 400 in the envelope; the connection ends, and what hid in the body is unread."""
     async with running_edge(FakeBackend()) as edge, raw_client(edge.port) as client:
         client.send(f"POST {CHAT} HTTP/1.1\r\nHost: edge\r\n{headers}\r\n\r\n{body}".encode())
         answer = await client.response()

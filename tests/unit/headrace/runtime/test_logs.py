@@ -66,3 +66,19 @@ def test_an_exception_is_part_of_its_line() -> None:
         structlog.get_logger().exception("failed")
 
     assert "ValueError: invalid literal" in json.loads(stream.getvalue())["exception"]
+
+
+@pytest.mark.parametrize("style", ["json", "pretty"])
+def test_no_value_can_forge_a_line_or_command_a_terminal(style: str) -> None:
+    """Line breaks and escape sequences that a client sent are spelt out, in one line."""
+    stream = StringIO()
+    configure_logs(service="edge", style=style, stream=stream)
+    structlog.get_logger().info("request_served", model='m\r\n{"event": "forged"}\x1b[2J\x9b')
+
+    text = stream.getvalue().removesuffix("\n")
+    values = text.split("model", 1)[1]
+    assert "\n" not in text
+    assert "forged" in values
+    assert "\x1b[2J" not in values
+    assert "\r" not in values
+    assert "\x9b" not in values
