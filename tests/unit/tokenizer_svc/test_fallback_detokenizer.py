@@ -193,6 +193,16 @@ def test_one_bad_byte_turns_the_run_into_replacements() -> None:
     assert state.released == state.consumed == 7
 
 
+def test_a_space_in_front_that_may_yet_be_a_replacement_is_not_released() -> None:
+    """A byte that the text would lose is settled with its run like every other."""
+    state = new("metaspace")
+
+    assert state.feed(ids(b" ", END)) == ""
+    assert state.released == 0
+    assert state.feed(ids(b"\xff")) == "\ufffd\ufffd"
+    assert state.released == state.consumed == 3
+
+
 def test_special_tokens_do_not_end_a_run() -> None:
     """They are silent: a character may go on behind one."""
     state = new("metaspace")
