@@ -46,7 +46,11 @@ def _turn(
     if _is_apart(message, support, tools):
         turn.append({"role": "assistant", "content": message["content"]})
         message = {**message, "content": None}
-    return [*turn, *_calls_in_turn(message, answers, tools)]
+    if message["content"] is None:
+        message = {**message, "content": _silence(tools)}
+    if len(message["tool_calls"]) == 1 or tools.parallel_calls:
+        return [*turn, message, *results]
+    return [*turn, *_one_by_one(message, answers, tools)]
 
 
 def _answers(
@@ -90,22 +94,19 @@ def _is_apart(message: TemplateMessage, support: TemplateSupport, tools: ToolSup
     )
 
 
-def _calls_in_turn(
+def _one_by_one(
     message: TemplateMessage, answers: Sequence[Sequence[TemplateMessage]], tools: ToolSupport
 ) -> list[TemplateMessage]:
-    """The calls and results in as few messages as the template shows whole."""
-    silence = None if tools.null_content else ""
-    if message["content"] is None:
-        message = {**message, "content": silence}
-    calls = message["tool_calls"]
-    if len(calls) == 1 or tools.parallel_calls:
-        return [message, *(result for group in answers for result in group)]
+    """A message for each call, its results behind it; what was said and thought is said once."""
     turn: list[TemplateMessage] = []
-    for call, own in zip(calls, answers, strict=False):
+    for call, own in zip(message["tool_calls"], answers, strict=False):
         turn += [{**message, "tool_calls": [call]}, *own]
-        # What was said and thought was said once.
-        message = {"role": "assistant", "content": silence}
+        message = {"role": "assistant", "content": _silence(tools)}
     return [*turn, *answers[-1]]
+
+
+def _silence(tools: ToolSupport) -> str | None:
+    return None if tools.null_content else ""
 
 
 def _loose_results(

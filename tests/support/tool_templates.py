@@ -4,6 +4,9 @@ What the models' own templates do with calls and results, and what they refuse: 
 ids of nine characters, arguments as an object or as text, results only behind calls, strict turns.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 QWEN25 = """{%- for message in messages %}
     {%- if message.role == "tool" %}
         {%- if loop.index0 == 0 or messages[loop.index0 - 1].role != "tool" %}
@@ -221,3 +224,48 @@ TOOL_FAMILIES = {
     "items": ITEMS,
     "channels": CHANNELS,
 }
+
+
+def _calls(*calls: tuple[str, str], content: str | None = None) -> dict[str, Any]:
+    return {
+        "role": "assistant",
+        "content": content,
+        "tool_calls": [
+            {
+                "id": f"call0000{index}",
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+            for index, (name, arguments) in enumerate(calls)
+        ],
+    }
+
+
+def _result(content: str, index: int = 0) -> dict[str, Any]:
+    return {"role": "tool", "content": content, "tool_call_id": f"call0000{index}"}
+
+
+_ASK = {"role": "user", "content": "How warm is it?"}
+_SAID = {"role": "assistant", "content": "It is 22 °C."}
+_THANKS = {"role": "user", "content": "Thanks!"}
+_LOOK = ("look", '{"where": "Ulm", "when": {"day": 1, "é": [true, null, 1.5]}}')
+_WAIT = ("wait", "{}")
+
+TOOL_CONVERSATIONS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "one call": [_ASK, _calls(_LOOK), _result('{"t": "22 <b>"}'), _SAID, _THANKS],
+    "calls in turn": [
+        _ASK,
+        _calls(_LOOK),
+        _result("22"),
+        _calls(_WAIT),
+        _result("ok"),
+        _SAID,
+        _THANKS,
+    ],
+    "no content": [_ASK, _calls(_WAIT, content=""), _result("ok")],
+    "content beside calls": [_ASK, _calls(_LOOK, content="Let me see."), _result("22")],
+    "two calls": [_ASK, _calls(_LOOK, _WAIT), _result("22"), _result("ok", 1), _SAID, _THANKS],
+    "call and user": [_ASK, _calls(_LOOK), _result("22"), _THANKS],
+    "text for arguments": [_ASK, _calls(("look", 'Ulm & "all"')), _result("22"), _SAID, _THANKS],
+}
+"""In each, null or empty content, ids of nine characters, arguments as OpenAI's API has them."""

@@ -1,5 +1,8 @@
 """Templates of the well-known families, rendered as Hugging Face's own library renders them."""
 
+import copy
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,16 @@ from headrace.models.cache import resolve_model
 from headrace.models.default import DEFAULT_MODEL
 from headrace.models.directory import open_model_directory
 from headrace.rpc.errors import ServiceError
-from tests.support.chat_templates import CONVERSATIONS, FAMILIES, Messages
+from tests.support.chat_templates import CONVERSATIONS, FAMILIES
 from tests.support.tokenizer_models import write_model
+from tests.support.tool_templates import TOOL_CONVERSATIONS, TOOL_FAMILIES
+from tokenizer_svc.message_adapting import adapted
+from tokenizer_svc.message_mapping import TemplateMessage
+from tokenizer_svc.message_preparing import prepared
 from tokenizer_svc.registry import TokenizerModel
 from tokenizer_svc.settings import TokenizerSettings
+
+ALL_FAMILIES = FAMILIES | TOOL_FAMILIES
 
 
 class Pair:
@@ -26,7 +35,7 @@ class Pair:
         self.model = TokenizerModel.load(open_model_directory(folder), TokenizerSettings())
         self.oracle = PreTrainedTokenizerFast.from_pretrained(folder)
 
-    def expected_text(self, messages: Messages) -> str | None:
+    def expected_text(self, messages: Sequence[TemplateMessage]) -> str | None:
         """The library's text; None where its template refuses the messages."""
         try:
             text = self.oracle.apply_chat_template(
@@ -37,7 +46,7 @@ class Pair:
         assert isinstance(text, str)
         return text
 
-    def text(self, messages: Messages) -> str | None:
+    def text(self, messages: Sequence[TemplateMessage]) -> str | None:
         """Our text; None where it is refused."""
         try:
             return self.model.prompt_renderer()._template.render(messages)
@@ -49,13 +58,13 @@ class Pair:
 def pairs(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
     """A model for each family, with the same small vocabulary."""
     folder = tmp_path_factory.mktemp("families")
-    for family, template in FAMILIES.items():
+    for family, template in ALL_FAMILIES.items():
         write_model(folder / family, document, template=template)
-    return {family: Pair(folder / family) for family in FAMILIES}
+    return {family: Pair(folder / family) for family in ALL_FAMILIES}
 
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_rendering_is_the_librarys(pairs: dict[str, Pair], family: str, conversation: str) -> None:
     """Every family renders every conversation to the same text, or refuses it as the library."""
     pair, messages = pairs[family], CONVERSATIONS[conversation]
@@ -75,6 +84,50 @@ def test_prompts_have_the_librarys_ids(pairs: dict[str, Pair], family: str) -> N
     ids = pair.oracle.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
     assert pair.model.prompt_renderer().render(messages) == ids
+
+
+# What each family takes of calls and results; the rest is rewritten, which is tested elsewhere.
+NATIVE = {
+    "qwen2.5 with tools": set(TOOL_CONVERSATIONS),
+    "llama3.1": set(TOOL_CONVERSATIONS) - {"content beside calls", "two calls"},
+    "hermes": set(TOOL_CONVERSATIONS) - {"content beside calls"},
+    "mistral with tools": set(TOOL_CONVERSATIONS) - {"content beside calls", "call and user"},
+    "text arguments": set(TOOL_CONVERSATIONS),
+    "items": set(TOOL_CONVERSATIONS) - {"text for arguments"},
+    "channels": set(TOOL_CONVERSATIONS) - {"two calls"},
+}
+
+
+@pytest.mark.parametrize("conversation", TOOL_CONVERSATIONS)
+@pytest.mark.parametrize("family", TOOL_FAMILIES)
+def test_tool_turns_are_the_librarys(
+    pairs: dict[str, Pair], family: str, conversation: str
+) -> None:
+    """Where a template takes the calls the prompt is the library's, of the same messages."""
+    pair, messages = pairs[family], TOOL_CONVERSATIONS[conversation]
+    support = pair.model.prompt_renderer()._support
+    assert support.tools is not None
+    wanted = prepared(messages, support)
+
+    text = pair.text(adapted(wanted, support))
+
+    expected = pair.expected_text(parsed(messages) if support.tools.object_arguments else messages)
+    is_native = conversation in NATIVE[family]
+    assert (adapted(wanted, support) == wanted) is is_native
+    assert text is not None
+    if is_native and not (support.tools.short_ids or support.tools.names_results):
+        assert text == expected
+    assert not is_native or text == pair.expected_text(wanted)
+
+
+def parsed(messages: Sequence[TemplateMessage]) -> list[dict[str, Any]]:
+    """The messages as the library's users write them: arguments as objects where they are some."""
+    copies: list[dict[str, Any]] = copy.deepcopy([dict(message) for message in messages])
+    for message in copies:
+        for call in message.get("tool_calls", []):
+            if call["function"]["arguments"].startswith("{"):
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return copies
 
 
 @pytest.mark.parametrize("family", FAMILIES)
