@@ -5,11 +5,15 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
+from grpc.aio import AioRpcError
 
 from bench.soak.grpc_client import GrpcClient
 from bench.soak.http_client import HttpClient
 from bench.soak.outcomes import Outcomes, UnexpectedError
 from bench.soak.plan import REQUEST_SECONDS, SoakPlan
+
+# A connection that broke, or an answer of a shape that none should have.
+_FAILURES = (aiohttp.ClientError, AioRpcError, OSError, ValueError, KeyError, EOFError)
 
 Ask = Callable[[random.Random], Awaitable[str]]
 
@@ -56,7 +60,10 @@ class Crowd:
         finally:
             for task in (bursts, *self._clients):
                 task.cancel()
-            await asyncio.gather(bursts, *self._clients, return_exceptions=True)
+            ends = await asyncio.gather(bursts, *self._clients, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):
+                self._outcomes.fail("client", f"it broke down: {end!r}")
 
     async def _bursts(self) -> None:
         while True:
@@ -92,8 +99,7 @@ class Crowd:
         except TimeoutError:
             when = f"not ended after {REQUEST_SECONDS:g} s" if limit.expired() else "timed out"
             self._outcomes.fail(kind, when)
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, EOFError) as error:
-            # A connection that broke, or an answer of a shape that nothing should have.
+        except _FAILURES as error:
             self._outcomes.fail(kind, f"{type(error).__name__}: {error}")
         except asyncio.CancelledError:
             self._outcomes.fail(kind, "still running when the load had ended")

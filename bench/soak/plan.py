@@ -11,8 +11,8 @@ BODY_TIMEOUT_SECONDS = 5.0
 # Small enough that blocks run out and bursts are refused, so that those paths are walked as well.
 TABLES: Tables = {
     "edge.server": {"body_timeout_seconds": BODY_TIMEOUT_SECONDS},
-    "edge.admission": {"max_concurrent_requests": 32, "max_queued_requests": 16},
-    "worker.openvino": {"kv_cache_bytes": 96 << 20, "max_queued_outputs": 64},
+    "edge.admission": {"max_concurrent_requests": 24, "max_queued_requests": 12},
+    "worker.openvino": {"kv_cache_bytes": 40 << 20, "max_queued_outputs": 64},
 }
 
 

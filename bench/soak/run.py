@@ -58,7 +58,10 @@ class Soak:
                             await self.stop.wait()
                     await self._sample(sampler)
                 during = self.samples[begin:]
-                await load
+                while not load.done():
+                    await asyncio.wait([load], timeout=plan.sample_seconds)
+                    await self._sample(sampler)
+                load.result()
             finally:
                 timer.cancel()
                 load.cancel()
