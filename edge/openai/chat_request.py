@@ -58,17 +58,14 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestRules:
-    """What a request is held to: its profile, the operator's bounds, the model's cap on tokens."""
+    """What a request is held to: its profile, the operator's bounds, the alias's cap on tokens.
+
+    The cap never refuses: it is what the operator gives, whatever the caller hopes for.
+    """
 
     profile: Profile = field(default_factory=Profile)
     limits: RequestLimits = field(default_factory=RequestLimits)
     max_tokens: int | None = None
-
-    @property
-    def token_cap(self) -> int | None:
-        """The smaller of the profile's and the model's cap; None = neither has one."""
-        caps = [cap for cap in (self.profile.max_tokens, self.max_tokens) if cap is not None]
-        return min(caps, default=None)
 
 
 @dataclass(slots=True)
@@ -147,15 +144,16 @@ def _take_field(spec: FieldSpec, given: Any, draft: _Draft) -> None:
 
 def _settle_token_limits(draft: _Draft) -> None:
     """One limit from two names, the profile's default and the caps; `min_tokens` within it."""
-    values = draft.values
+    values, profile = draft.values, draft.rules.profile
     name, limit = _given_limit(draft)
-    cap = draft.rules.token_cap
-    if limit is None and draft.rules.profile.default_max_tokens is not None:
-        limit = draft.rules.profile.default_max_tokens
-        draft.assumed.add("max_tokens")
+    if profile.max_tokens is not None and limit is not None and limit > profile.max_tokens:
+        if draft.is_strict:
+            raise problems.above_maximum(name, "integer", profile.max_tokens, limit)
+        limit = draft.clamped[name] = profile.max_tokens
+    if limit is None:
+        limit = profile.default_max_tokens or profile.max_tokens
+    cap = draft.rules.max_tokens
     if cap is not None and (limit is None or limit > cap):
-        if draft.is_strict and draft.has(name) and limit is not None:
-            raise problems.above_maximum(name, "integer", cap, limit)
         limit = draft.clamped[name] = cap
     values["max_tokens"] = limit
     least = values.get("min_tokens")

@@ -8,6 +8,7 @@ is found by whichever service starts first. This module is the only reader of os
 
 import difflib
 import os
+import re
 import tomllib
 import types
 from argparse import ArgumentParser, Namespace
@@ -29,6 +30,7 @@ from headrace.runtime.errors import StartError
 
 _PREFIX = "HEADRACE_"
 _DELIMITER = "__"
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class SettingsGroup(BaseModel):
@@ -221,10 +223,15 @@ def _render_table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
     tables = {key: value for key, value in values.items() if isinstance(value, dict) and value}
     for key, value in values.items():
         if key not in tables:
-            yield f"# {key} is unset" if value is None else f"{key} = {_render_value(value)}"
+            yield f"# {key} is unset" if value is None else f"{_key(key)} = {_render_value(value)}"
     for key, value in tables.items():
         yield ""
-        yield from _render_table(f"{name}.{key}", value)
+        yield from _render_table(f"{name}.{_key(key)}", value)
+
+
+def _key(name: str) -> str:
+    """A key as TOML spells it; those that somebody chose may need quotes."""
+    return name if _BARE_KEY.fullmatch(name) else f'"{_escaped(name)}"'
 
 
 def _render_value(value: object) -> str:
@@ -236,7 +243,7 @@ def _render_value(value: object) -> str:
         case list():
             return f"[{', '.join(_render_value(item) for item in value)}]"
         case dict():
-            pairs = (f'"{_escaped(key)}" = {_render_value(item)}' for key, item in value.items())
+            pairs = (f"{_key(key)} = {_render_value(item)}" for key, item in value.items())
             return f"{{ {', '.join(pairs)} }}"
         case _:
             return f'"{_escaped(str(value))}"'
