@@ -14,7 +14,7 @@ from edge.chat import ChatHandler
 from edge.metrics import EdgeMetrics
 from edge.middleware import boundary
 from edge.openai.models import FoundModel, ModelCatalog, build_model, build_models
-from edge.profiles import LENIENT_PREFIXES, STRICT_PREFIX
+from edge.profiles import LENIENT_PREFIXES, STRICT_PREFIX, ProfileBook
 from edge.rate_limits import rate_limit_headers
 from edge.replies import REQUEST_ID_HEADER, error_reply, json_reply, shown_path, unknown_url
 from edge.request_scope import scope_of
@@ -34,7 +34,8 @@ _ExpectHandler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 def build_app(backend: ChatBackend, settings: EdgeSettings, state: ServiceState) -> web.Application:
     """The application over a backend; bound to the running event loop."""
-    keys = open_key_ring(settings.keys)
+    profiles = ProfileBook(settings.profiles, settings.hosts)
+    keys = open_key_ring(settings.keys, profiles.names)
     admission = Admission(settings.admission)
     metrics = EdgeMetrics(
         num_running=lambda: admission.num_running, num_queued=lambda: admission.num_queued

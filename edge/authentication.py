@@ -18,7 +18,6 @@ from headrace.access.settings import KeysSettings
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.bearer import bearer_key
 from headrace.rpc.errors import ServiceError
-from headrace.runtime.errors import StartError
 
 PROBE_PATHS = frozenset(("/health", "/ready", "/metrics"))
 _log = structlog.get_logger()
@@ -74,13 +73,3 @@ def key_watch(
             yield
 
     return follow
-
-
-def require_profiles(keys: KeyRing | None, profiles: frozenset[str]) -> None:
-    """Raise StartError for a key that names a profile which there is not."""
-    unknown = sorted((keys.profiles if keys is not None else frozenset()) - profiles)
-    if unknown:
-        raise StartError(
-            f"the key file names the profile {unknown[0]}, which there is not; known are "
-            f"{', '.join(sorted(profiles))}"
-        )

@@ -102,7 +102,7 @@ class ChatHandler:
             async with self._admission.permit():
                 prompt = await self._render(intake, deadline)
                 share.give_back()
-                options = generation_options(intake.chat, scope, deadline=deadline)
+                options = generation_options(intake.chat, scope, intake.model, deadline)
                 quota.reserve(len(prompt.token_ids), options, intake.model)
                 job = _Job(request, scope, intake, prompt, options)
                 return await (self._stream(job) if intake.chat.stream else self._answer(job))

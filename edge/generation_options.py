@@ -2,7 +2,7 @@
 
 from edge.openai.chat_request import ChatRequest
 from edge.request_scope import RequestScope
-from headrace.client.answers import GenerationOptions
+from headrace.client.answers import GenerationOptions, ServedModel
 from headrace.worker.v1.generation_pb2 import LogitBias, SamplingParams
 
 _PLAIN_FIELDS = (
@@ -18,9 +18,12 @@ _PLAIN_FIELDS = (
 
 
 def generation_options(
-    request: ChatRequest, scope: RequestScope, *, deadline: float
+    request: ChatRequest, scope: RequestScope, model: ServedModel, deadline: float
 ) -> GenerationOptions:
-    """What to generate; `deadline` on the event loop's clock, in seconds."""
+    """What to generate; `deadline` on the event loop's clock, in seconds.
+
+    A priority is the operator's wish and not the client's: where a model knows none, it is dropped.
+    """
     return GenerationOptions(
         request_id=scope.request_id,
         sampling=_sampling_params(request),
@@ -32,7 +35,7 @@ def generation_options(
         stop_token_ids=request.stop_token_ids or (),
         ignore_eos=bool(request.ignore_eos),
         cache_salt=scope.caller.cache_salt,
-        priority=scope.caller.priority,
+        priority=scope.caller.priority if "priority" in model.honoured_fields else 0,
         deadline=deadline,
         traceparent=scope.trace.traceparent,
         tracestate=scope.trace.tracestate,

@@ -8,7 +8,7 @@ what it began may end.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +45,21 @@ class KeyRing:
     There is one allowance for each key of the file, so that their number is bounded by it.
     """
 
-    def __init__(self, file: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        file: Path,
+        clock: Callable[[], float] = time.monotonic,
+        profiles: Collection[str] | None = None,
+    ) -> None:
+        """`profiles` are those that keys may name; None where none are looked at."""
         self.file = file
         self.clock = clock
         # Before the first reading: what changes during it is seen.
         self._watch = FileWatch([file])
         self._holders: dict[str, KeyHolder] = {}
         self._problem = ""
-        self._install(read_key_file(file))
+        self._profiles = profiles
+        self._install(self._read())
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -60,12 +67,6 @@ class KeyRing:
     def find(self, key: str) -> KeyHolder | None:
         """Who holds the key; None for a key that is not in the file."""
         return self._holders.get(hash_key(key))
-
-    @property
-    def profiles(self) -> frozenset[str]:
-        """The profiles that keys name."""
-        named = (holder.caller.profile for holder in self._holders.values())
-        return frozenset(profile for profile in named if profile is not None)
 
     async def watch(self, every_seconds: float) -> None:
         """Look at the file again and again, until cancelled; reading leaves the loop free."""
@@ -78,7 +79,7 @@ class KeyRing:
     async def reload(self) -> None:
         """Read the file now."""
         try:
-            callers = await asyncio.to_thread(read_key_file, self.file)
+            callers = await asyncio.to_thread(self._read)
         except StartError as error:
             if str(error) != self._problem:
                 self._problem = str(error)
@@ -87,6 +88,21 @@ class KeyRing:
         self._problem = ""
         self._install(callers)
         _log.info("key_file_read", file=str(self.file), keys=len(self))
+
+    def _read(self) -> Mapping[str, Caller]:
+        callers = read_key_file(self.file)
+        for caller in callers.values():
+            if not (caller.profile is None or self._profiles is None):
+                self._require_profile(caller.profile, caller.key_id)
+        return callers
+
+    def _require_profile(self, name: str, key_id: str | None) -> None:
+        known = self._profiles or ()
+        if name not in known:
+            raise StartError(
+                f"key file {self.file}, key {key_id}: there is no profile {name!r}; known are "
+                f"{', '.join(sorted(known))}"
+            )
 
     def _install(self, callers: Mapping[str, Caller]) -> None:
         now = self.clock()
@@ -101,9 +117,11 @@ class KeyRing:
         self._holders = holders
 
 
-def open_key_ring(settings: KeysSettings) -> KeyRing | None:
+def open_key_ring(
+    settings: KeysSettings, profiles: Collection[str] | None = None
+) -> KeyRing | None:
     """The keys that the settings name; None without. Raises StartError for a file at fault."""
-    return None if settings.file is None else KeyRing(settings.file)
+    return None if settings.file is None else KeyRing(settings.file, profiles=profiles)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from edge.settings import (
     ServerSettings,
     StreamingSettings,
 )
+from headrace.access.settings import GenerationKeysSettings
 from headrace.client.answers import ChatBackend
 from tests.support.fake_backend import MODEL
 
@@ -32,6 +33,7 @@ def edge_settings(**groups: Mapping[str, Any]) -> EdgeSettings:
         admission=AdmissionSettings(**groups.get("admission", {})),
         streaming=StreamingSettings(**groups.get("streaming", {})),
         backend=BackendSettings(**groups.get("backend", {})),
+        keys=GenerationKeysSettings(**groups.get("keys", {})),
     )
 
 
@@ -96,8 +98,10 @@ class RawClient:
         )
         self.send(body)
 
-    def get(self, path: str, method: str = "GET") -> None:
-        self.send(request_head(method, path, "1.1", {}))
+    def get(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.send(request_head(method, path, "1.1", headers or {}))
 
     async def head(self) -> RawResponse:
         """The next response's status and headers."""

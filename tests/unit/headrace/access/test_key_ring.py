@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from headrace.access.key_ring import KeyRing, open_key_ring, watched
 from headrace.access.keys import hash_key
 from headrace.access.settings import KeysSettings
+from headrace.runtime.errors import StartError
 from tests.support.edge_server import wait_until
 from tests.support.keys import entry, write_keys
 
@@ -89,8 +90,14 @@ async def test_without_a_file_there_are_no_keys() -> None:
         pass
 
 
-def test_profiles_that_keys_name_are_known(file: Path) -> None:
-    """The edge checks them against those that it has."""
+async def test_a_key_may_only_name_a_profile_that_there_is(file: Path) -> None:
+    """At the start it is refused, later the old keys stay; who has no profiles does not look."""
     write_keys(file, entry("one", more='profile = "premai"') + entry("two"))
+    keys = KeyRing(file, profiles={"premai"})
+    write_keys(file, entry("three", more='profile = "other"'))
+    await keys.reload()
 
-    assert KeyRing(file).profiles == {"premai"}
+    assert keys.find("one") is not None
+    with pytest.raises(StartError, match=f"key {hash_key('three')[:12]}: there is no profile"):
+        KeyRing(file, profiles={"premai"})
+    assert KeyRing(file).find("three") is not None
