@@ -32,6 +32,11 @@ from tokenizer_svc.vocabulary import Vocabulary
 NOTHING_HARMLESS: Mapping[int, str] = MappingProxyType({})
 
 
+def begins_surrogate(pending: bytes) -> bool:
+    """Whether these bytes, for whose rest the codec waits, are no beginning of a character."""
+    return len(pending) == 2 and pending[0] == 0xED and pending[1] >= 0xA0
+
+
 class DecodingRules:
     """What outputs of one model with the same stop strings and stop token ids share."""
 
@@ -201,6 +206,9 @@ class Detokenizer:
         data = self._pending + self._rules.bytes_of(token_id)
         text, used = utf_8_decode(data, "replace", False)
         self._pending = data[used:]
+        if self._pending and begins_surrogate(self._pending):
+            text += self._pending.decode("utf-8", "replace")
+            self._pending = b""
         self._held += self._stripped(text) if self._at_start else text
         self._ends.append(self._base + len(self._held) + bool(self._pending))
 

@@ -12,7 +12,12 @@ from typing import Self
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from tokenizer_svc.detokenizer import NOTHING_HARMLESS, DecodingRules, Detokenizer
+from tokenizer_svc.detokenizer import (
+    NOTHING_HARMLESS,
+    DecodingRules,
+    Detokenizer,
+    begins_surrogate,
+)
 from tokenizer_svc.vocabulary import REPLACEMENT, Vocabulary
 
 
@@ -20,6 +25,15 @@ def detokenizer_class(vocabulary: Vocabulary) -> type[Detokenizer]:
     """The state machine for a vocabulary."""
     needs_runs = bool(vocabulary.byte_ids or vocabulary.first_token_bytes)
     return FallbackDetokenizer if needs_runs else Detokenizer
+
+
+def decoded_beginning(raw: bytes) -> tuple[str, int] | None:
+    """The text of all whole characters and how many bytes they have; None if more is no UTF-8."""
+    try:
+        text, used = utf_8_decode(raw, "strict", False)
+    except UnicodeDecodeError:
+        return None
+    return None if begins_surrogate(raw[used:]) else (text, used)
 
 
 class FallbackDetokenizer(Detokenizer):
@@ -88,12 +102,12 @@ class FallbackDetokenizer(Detokenizer):
             self._run_start = self._base + len(self._held)
             self._run_scanned = self._base + self._scanned
         data = self._pending + raw
-        try:
-            text, used = utf_8_decode(data, "strict", False)
-        except UnicodeDecodeError:
+        decoded = decoded_beginning(data)
+        if decoded is None:
             self._note_end(1)
             self._break_run()
             return
+        text, used = decoded
         self._pending = data[used:]
         self._held += self._stripped(text) if self._at_start else text
         self._note_end(1)

@@ -10,10 +10,10 @@ A share may grow or change until the text that it belongs to is settled. Where t
 front of a stop string, whoever holds the shares cuts them off there.
 """
 
-from codecs import utf_8_decode
 from collections.abc import Sequence
 
 from tokenizer_svc.detokenizer import DecodingRules
+from tokenizer_svc.fallback_detokenizer import decoded_beginning
 from tokenizer_svc.vocabulary import REPLACEMENT, Vocabulary
 
 _REPLACEMENT = REPLACEMENT.encode()
@@ -138,12 +138,11 @@ class FallbackSpeller(TokenSpeller):
             return
         self._run.append(share)
         data = self._pending + raw
-        try:
-            _, used = utf_8_decode(data, "strict", False)
-        except UnicodeDecodeError:
+        decoded = decoded_beginning(data)
+        if decoded is None:
             self._break_run()
             return
-        self._pending = data[used:]
+        self._pending = data[decoded[1] :]
         self._give(share, raw[0])
 
     def _break_run(self) -> None:

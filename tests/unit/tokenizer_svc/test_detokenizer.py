@@ -20,7 +20,17 @@ TOKENS = (
     *(b"a", b"b", b"ab", b"ba", b"aab", b" ", b" a", b"hello", b"", b"\n", b"END", b"E", b"ND"),
     *("日".encode(), "日".encode()[:1], "日".encode()[1:], "日".encode()[1:] + b"a", "é".encode()),
     *(FACE, FACE[:1], FACE[1:2], FACE[2:3], FACE[3:], FACE[1:], FACE[:2], FACE[2:] + FACE[:3]),
-    *(b"\x80", b"\xff", b"\xe0\x80", b"\xed\xa0\x80", b"\xf4\x90", b"\xc2", b"\xef\xbf\xbd"),
+    *(
+        b"\x80",
+        b"\xff",
+        b"\xe0\x80",
+        b"\xed\xa0\x80",
+        b"\xed",
+        b"\xed\xa0",
+        b"\xf4\x90",
+        b"\xc2",
+        b"\xef\xbf\xbd",
+    ),
 )
 SPECIAL = len(TOKENS)
 STOP_ID = TOKENS.index(b"hello")

@@ -203,6 +203,14 @@ def test_a_space_in_front_that_may_yet_be_a_replacement_is_not_released() -> Non
     assert state.released == state.consumed == 3
 
 
+def test_half_a_surrogate_breaks_a_run_at_once() -> None:
+    """No character begins with it, so nothing waits for its third byte."""
+    state = new("metaspace", "\ufffd")
+
+    assert state.feed(ids(b"\xed\xa5\xf0")) == ""
+    assert (state.stop_index, state.consumed) == (0, 2)
+
+
 def test_special_tokens_do_not_end_a_run() -> None:
     """They are silent: a character may go on behind one."""
     state = new("metaspace")

@@ -27,7 +27,15 @@ FACE = "😀".encode()
 BROKEN = (
     *(b"a", b"b", b"ab", b" ", b" a", b"", b"END", b"E", b"ND", "日".encode(), "日".encode()[:1]),
     *("日".encode()[1:], "日".encode()[1:] + b"a", FACE[:1], FACE[1:2], FACE[2:3], FACE[3:]),
-    *(FACE[1:] + FACE[:1], FACE[2:] + FACE[:3], b"\xff", b"\xe0\x80", b"\xed\xa0\x80", b"\xc2"),
+    *(
+        FACE[1:] + FACE[:1],
+        FACE[2:] + FACE[:3],
+        b"\xff",
+        b"\xe0\x80",
+        b"\xed\xa0\x80",
+        b"\xed\xa0",
+        b"\xc2",
+    ),
 )
 SPECIAL = len(BROKEN)
 
