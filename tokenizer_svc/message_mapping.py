@@ -14,6 +14,7 @@ from headrace.tokenizer.v1.render_pb2 import Message, ToolCall
 TemplateMessage: TypeAlias = Mapping[str, Any]
 
 MAX_TOOL_CALLS = 128
+MAX_CONVERSATION_CALLS = 4096
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _OptionalText: TypeAlias = Literal["name", "tool_call_id", "refusal", "reasoning_content"]
 _OPTIONAL_TEXTS: tuple[_OptionalText, ...] = get_args(_OptionalText)
@@ -23,7 +24,13 @@ _OWNERS = {"tool_call_id": "tool", "refusal": "assistant", "reasoning_content": 
 
 def template_messages(messages: Iterable[Message]) -> list[TemplateMessage]:
     """Messages as a chat template sees them: content null where unset, the rest only where set."""
-    mapped = [_template_message(index, message) for index, message in enumerate(messages)]
+    mapped: list[TemplateMessage] = []
+    calls = 0
+    for index, message in enumerate(messages):
+        calls += len(message.tool_calls)
+        if calls > MAX_CONVERSATION_CALLS:
+            _refuse(f"messages has more than {MAX_CONVERSATION_CALLS} tool calls.")
+        mapped.append(_template_message(index, message))
     if not mapped:
         _refuse("messages is empty; at least one message is needed.")
     return mapped

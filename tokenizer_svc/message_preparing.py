@@ -6,6 +6,7 @@ wrote, which is why it comes before special tokens are masked.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NoReturn
@@ -14,6 +15,9 @@ from tokenizer_svc.message_mapping import TemplateMessage
 from tokenizer_svc.template_support import SHORT_ID_CHARACTERS, TemplateSupport
 
 _MAX_DEPTH = 64
+# Parsing keeps the interpreter's lock: so many take some milliseconds.
+_MAX_MARKS = 50_000
+_BRACKETS = re.compile(r"[\[\]{}]")
 _SHORT_ID_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SEPARATOR = "\n\n"
 
@@ -29,11 +33,14 @@ def prepared(
 def parsed_arguments(text: str) -> dict[str, Any] | str:
     """The object where the text is that of a JSON object and nothing of it would be lost.
 
-    A text that repeats a key, holds what is no JSON or no Unicode, numbers beyond a float, or
-    nests deeper than 64 stays a text.
+    A text that repeats a key, holds what is no JSON or no Unicode, numbers beyond a float, nests
+    deeper than 64, or has more than 50,000 brackets, colons and commas stays a text.
     """
-    # A cheap bound on the depth, before anything recurses.
-    if text.count("[") + text.count("{") > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
+    # Cheap bounds, before anything recurses or holds others up.
+    brackets = text.count("[") + text.count("{")
+    if brackets + text.count(":") + text.count(",") > _MAX_MARKS:
+        return text
+    if brackets > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
         return text
     try:
         value = json.loads(
@@ -42,7 +49,8 @@ def parsed_arguments(text: str) -> dict[str, Any] | str:
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
-        json.dumps(value, ensure_ascii=False).encode()
+        if "\\u" in text:  # only escapes can spell what is no character
+            json.dumps(value, ensure_ascii=False).encode()
     except ValueError:  # what is no JSON, a number of too many digits, half a surrogate pair
         return text
     return value if isinstance(value, dict) else text
@@ -131,12 +139,9 @@ def _with_refusal(message: TemplateMessage) -> TemplateMessage:
 def _depth(text: str) -> int:
     """How deep brackets nest, those inside strings included: at least as deep as the value."""
     depth = deepest = 0
-    for character in text:
-        if character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
+    for bracket in _BRACKETS.findall(text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
     return deepest
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from edge.openai import checks, problems
 from edge.openai.tool_history import (
+    MAX_CONVERSATION_CALLS,
     check_pairing,
     parse_function_call,
     parse_tool_call_id,
@@ -75,6 +76,7 @@ class _MessageParser:
     def __init__(self, rules: MessageRules, ignored: set[str]) -> None:
         self.rules = rules
         self._ignored = ignored
+        self._num_calls = 0
 
     def message(self, index: int, value: Any) -> ChatMessage:
         param = f"messages[{index}]"
@@ -145,6 +147,10 @@ class _MessageParser:
             name = f"{param}.function_call"
             call = parse_function_call(name, message["function_call"], is_strict=is_strict)
             calls = (*calls, call)
+        self._num_calls += len(calls)
+        if self._num_calls > MAX_CONVERSATION_CALLS:
+            message_text = f"The messages have more than {MAX_CONVERSATION_CALLS} tool calls."
+            raise problems.refused(message_text, "messages", "array_above_max_length")
         return calls
 
 

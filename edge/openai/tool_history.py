@@ -13,6 +13,8 @@ from headrace.client.answers import ChatMessage, ToolCall
 from headrace.rpc.errors import ServiceError
 
 MAX_TOOL_CALLS = 128
+# The tokenizer's bound; more take longer to check than anybody should wait.
+MAX_CONVERSATION_CALLS = 4096
 _MAX_ID_CHARACTERS = 256
 _check_function_name = checks.string(64, least=1, pattern=r"[a-zA-Z0-9_-]+")
 _check_any_name = checks.string(256, least=1)

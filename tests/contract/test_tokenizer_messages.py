@@ -168,6 +168,15 @@ async def test_conversations_are_counted_as_they_are_rendered(tokenizer: Running
         assert counted.tokens == len(rendered.prompt_token_ids)
 
 
+async def test_calls_are_bounded_over_the_conversation(tokenizer: RunningTokenizer) -> None:
+    """4,096 in all messages, whatever each of them has."""
+    many = [calling(*[("c", "f", "{}")] * 128)] * 33
+    error = await refusal(tokenizer.stub.Render(RenderRequest(messages=many)))
+
+    assert error.message == "messages has more than 4096 tool calls."
+    assert error.param == "messages"
+
+
 @pytest.mark.parametrize(
     ("message", "part"),
     [

@@ -93,7 +93,9 @@ class Message(_message.Message):
     """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """Functions that the assistant called, in order, at most 128; refused in other roles. Empty = none."""
+        """Functions that the assistant called, in order, at most 128 (4096 in all messages); refused in
+        other roles. Empty = none.
+        """
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edge.openai.messages import MessageRules, parse_messages
-from edge.openai.tool_history import MAX_TOOL_CALLS
+from edge.openai.tool_history import MAX_CONVERSATION_CALLS, MAX_TOOL_CALLS
 from headrace.client.answers import ChatMessage, ToolCall
 from headrace.rpc.errors import ServiceError
 
@@ -46,7 +46,7 @@ def refusal(*messages: dict[str, Any], rules: MessageRules = STRICT) -> ServiceE
 
 @pytest.mark.parametrize("rules", [STRICT, LENIENT])
 def test_a_history_with_tools_is_carried_whole(rules: MessageRules) -> None:
-    """Calls, the results' ids, thoughts and refusals of every role arrive."""
+    """Calls, the results' ids, thoughts and refusals of every role arrive (E12, C6)."""
     messages = (
         {"role": "developer", "content": "Be brief."},
         ASK,
@@ -85,7 +85,7 @@ def test_the_older_form_is_a_call_without_an_id(rules: MessageRules) -> None:
 
 @pytest.mark.parametrize("rules", [STRICT, LENIENT])
 def test_empty_extras_are_absent(rules: MessageRules) -> None:
-    """Nulls, an empty list of calls and null entries in it say nothing."""
+    """Nulls, an empty list of calls and null entries in it say nothing (E12)."""
     said = {"role": "assistant", "content": "Hi", "refusal": "", "tool_calls": []}
     extras = dict.fromkeys(("name", "audio", "function_call", "reasoning_content", "other"))
 
@@ -116,7 +116,7 @@ def test_keys_without_a_meaning_in_that_role_are_reported(rules: MessageRules) -
 
 
 def test_premais_own_example_is_lenient() -> None:
-    """A system message with a name, calls and an id: they are left alone; the name is any text."""
+    """A system message with a name, calls and an id: left alone, and any name is taken (A4)."""
     parsed, ignored = parse(PREMAI, rules=MessageRules(is_strict=False, system_first_only=True))
 
     assert parsed == (ChatMessage("system", "<string>", "<string>"),)
@@ -126,7 +126,7 @@ def test_premais_own_example_is_lenient() -> None:
 
 @pytest.mark.parametrize("role", ["system", "developer"])
 def test_system_messages_come_first_where_the_rule_says_so(role: str) -> None:
-    """One later is refused by its place; without the rule it may stand anywhere."""
+    """One later is refused by its place (A4); without the rule it may stand anywhere."""
     late = {"role": role, "content": "Be brief."}
     first_only = MessageRules(is_strict=False, system_first_only=True)
 
@@ -331,3 +331,12 @@ def test_what_no_rules_take(case: str, rules: MessageRules) -> None:
     message, param = REFUSED[case]
 
     assert refusal(message, rules=rules).param == param
+
+
+@pytest.mark.parametrize("rules", [STRICT, LENIENT])
+def test_calls_are_bounded_over_the_conversation(rules: MessageRules) -> None:
+    """4,096 in all messages, whatever each of them has."""
+    turns = [CALLING | {"tool_calls": [CALL] * MAX_TOOL_CALLS}] * 32
+
+    assert refusal(*turns, CALLING, rules=rules).param == "messages"
+    assert sum(len(m.tool_calls) for m in parse(*turns, rules=LENIENT)[0]) == MAX_CONVERSATION_CALLS
