@@ -98,6 +98,11 @@ def read_key_file(file: Path) -> Mapping[str, Caller]:
     return _callers(content, f"key file {file}", text)
 
 
+def check_entry(values: Mapping[str, Any]) -> None:
+    """Raise StartError for an entry that a key file may not have."""
+    _entry(values, "the entry")
+
+
 def _callers(content: Mapping[str, Any], name: str, text: str) -> Mapping[str, Caller]:
     if set(content) - {"keys"}:
         raise StartError(f"{name}: only [[keys]] entries belong into it")

@@ -25,6 +25,7 @@ commands:
   tokenizer   the tokenizer service alone: templates, encoding, detokenizing
   worker      one worker alone: an engine with a model
   model       pull | import | list | verify: the models in the cache folder
+  key         new | hash: API keys for the key file
 """
 _EPILOG = """\
 examples:
@@ -33,13 +34,14 @@ examples:
   headrace serve --engine paced                  tokens at a set rate without computing: for tests
   headrace worker --model ./my-model --port 50061
   headrace model import ./my-model.gguf          then: headrace serve --model my-model
+  headrace key new --tenant acme                 a key, and its entry for [edge.keys] file
   headrace edge --config headrace.toml --print-config
 
 Settings come from defaults, then the file given by --config (tables [edge], [tokenizer], [worker],
 [models]), then HEADRACE_<SERVICE>__GROUP__FIELD in the environment, then flags; later ones win.
 `headrace COMMAND --help` lists every flag.
 """
-_COMMANDS = ("serve", "edge", "tokenizer", "worker", "model")
+_COMMANDS = ("serve", "edge", "tokenizer", "worker", "model", "key")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,6 +79,10 @@ def _run(command: str, argv: list[str]) -> int:
         from headrace.cli.model import main as model  # noqa: PLC0415 (see above)
 
         return model(argv)
+    if command == "key":
+        from headrace.cli.key import main as key  # noqa: PLC0415 (see above)
+
+        return key(argv)
     from headrace.cli.service import main as service  # noqa: PLC0415 (see above)
 
     return service(command, argv)

@@ -223,7 +223,7 @@ def _render_table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
     tables = {key: value for key, value in values.items() if isinstance(value, dict) and value}
     for key, value in values.items():
         if key not in tables:
-            yield f"# {key} is unset" if value is None else f"{_key(key)} = {_render_value(value)}"
+            yield f"# {key} is unset" if value is None else f"{_key(key)} = {render_value(value)}"
     for key, value in tables.items():
         yield ""
         yield from _render_table(f"{name}.{_key(key)}", value)
@@ -234,16 +234,17 @@ def _key(name: str) -> str:
     return name if _BARE_KEY.fullmatch(name) else f'"{_escaped(name)}"'
 
 
-def _render_value(value: object) -> str:
+def render_value(value: object) -> str:
+    """A value as TOML has it."""
     match value:
         case bool():
             return "true" if value else "false"
         case int() | float():
             return str(value)
         case list():
-            return f"[{', '.join(_render_value(item) for item in value)}]"
+            return f"[{', '.join(render_value(item) for item in value)}]"
         case dict():
-            pairs = (f"{_key(key)} = {_render_value(item)}" for key, item in value.items())
+            pairs = (f"{_key(key)} = {render_value(item)}" for key, item in value.items())
             return f"{{ {', '.join(pairs)} }}"
         case _:
             return f'"{_escaped(str(value))}"'
