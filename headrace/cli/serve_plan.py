@@ -35,6 +35,7 @@ class ServePlan:
     tls: bool
     tls_port: int | None
     peers: PeerCredentials
+    wants_key: bool
     tokenizer_ports: tuple[int, ...]
     worker_ports: tuple[int, ...]
     edge_grace: float
@@ -54,6 +55,7 @@ class ServePlan:
         """What a person sees when everything is ready: addresses and a curl line to paste."""
         scheme, curl = ("https", "curl -Nk") if self.tls else ("http", "curl -N")
         url = f"{scheme}://{_bracketed(_ANY_ADDRESS.get(self.host, self.host))}:{self.port}"
+        key = "-H 'Authorization: Bearer YOUR_KEY' " if self.wants_key else ""
         body = {
             "model": model,
             "messages": [{"role": "user", "content": _QUESTION}],
@@ -67,7 +69,7 @@ class ServePlan:
             f"  tokenizer  {', '.join(_addresses(self.tokenizer_ports))}\n"
             f"  worker     {', '.join(_addresses(self.worker_ports))}\n\n"
             f"Try it (Ctrl-C here ends everything):\n\n"
-            f"{curl} {url}/v1/chat/completions -H 'Content-Type: application/json' "
+            f"{curl} {url}/v1/chat/completions -H 'Content-Type: application/json' {key}"
             f"-d '{json.dumps(body)}'\n\n"
         )
 
@@ -142,6 +144,8 @@ def make_plan(arguments: Namespace) -> ServePlan:
     worker = load_settings("worker", WorkerSettings, arguments.config)
     for name, tls in (("tokenizer", tokenizer.tls), ("worker", worker.tls)):
         _require_same(name, is_on=tls.is_on, is_expected=edge.backend.tls.is_on)
+    for name, keys in (("tokenizer", tokenizer.keys), ("worker", worker.keys)):
+        _require_own_key(name, keys.file, edge.backend.api_key_file)
     host = arguments.host or edge.server.host
     edge_port = _given(arguments.port, edge.server.port)
     tokenizer_port = _given(arguments.tokenizer_port, tokenizer.port)
@@ -156,6 +160,7 @@ def make_plan(arguments: Namespace) -> ServePlan:
         tls=edge.server.tls_certificate_file is not None and edge.server.tls_port is None,
         tls_port=_claimed_beside(host, edge.server.tls_port),
         peers=PeerCredentials(edge.backend.tls),
+        wants_key=edge.keys.file is not None,
         tokenizer_ports=_claimed(
             tokenizer_port, arguments.tokenizers, "tokenizer", "--tokenizer-port"
         ),
@@ -175,6 +180,15 @@ def _require_same(service: str, *, is_on: bool, is_expected: bool) -> None:
         raise StartError(f"[{service}.tls] is set, and [edge.backend.tls] names no ca_file for it")
     if is_expected and not is_on:
         raise StartError(f"[edge.backend.tls] wants TLS, and [{service}.tls] has no certificate")
+
+
+def _require_own_key(service: str, keys: Path | None, own_key: Path | None) -> None:
+    """Refuse a run in which the edge would be turned away for want of a key."""
+    if keys is not None and own_key is None:
+        raise StartError(
+            f"[{service}.keys] names a file, and the edge has no key to show: write a trusted one "
+            "into a file of its own and name it in [edge.backend] api_key_file"
+        )
 
 
 def _claimed_beside(host: str, port: int | None) -> int | None:

@@ -126,6 +126,28 @@ def test_tls_on_one_side_only_is_refused(tmp_path: Path) -> None:
     assert make_plan(arguments("--config", str(file))).peers.uses_tls
 
 
+def test_the_curl_line_shows_a_key_where_one_is_wanted(tmp_path: Path) -> None:
+    """A place for it, and never a key."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[edge.keys]\nfile = "keys.toml"\n')
+    greeting = make_plan(arguments("--config", str(file))).greeting("m", 1.0)
+
+    assert "Authorization: Bearer YOUR_KEY" in shlex.split(greeting.splitlines()[-2])
+    assert "Authorization" not in make_plan(arguments()).greeting("m", 1.0)
+
+
+@pytest.mark.parametrize("service", ["worker", "tokenizer"])
+def test_services_with_keys_need_an_edge_with_one(tmp_path: Path, service: str) -> None:
+    """It would be turned away for ever; keys at the edge alone are enough otherwise."""
+    file = tmp_path / "settings.toml"
+    file.write_text(f'[{service}.keys]\nfile = "keys.toml"\n')
+    with pytest.raises(StartError, match=rf"\[{service}\.keys\] names a file.*api_key_file"):
+        make_plan(arguments("--config", str(file)))
+    file.write_text(file.read_text() + '[edge.backend]\napi_key_file = "edge.key"\n')
+
+    assert make_plan(arguments("--config", str(file)))
+
+
 def test_a_taken_port_of_the_second_worker_is_named() -> None:
     """All ports are looked at before anything starts, not only the first."""
     with taken_after_a_free_one() as server:
