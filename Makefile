@@ -49,6 +49,7 @@ check: $(DEV_STAMP) ## Format, lint, types, import rules, protos, spelling
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python -m edge.openai.fields_page --check
 	$(BIN)/codespell $$(git ls-files)
 
 format: $(DEV_STAMP) ## Format the code and apply safe fixes

@@ -112,7 +112,7 @@ def _hint(
 def _refused(
     name: str,
     check: checks.Check,
-    note: str = "refused by name",
+    note: str = "",
     *,
     is_neutral: Callable[[Any], bool] = _never,
     lenient: Use | None = None,
@@ -129,7 +129,7 @@ _NAME = checks.string()
 _FALSE, _ZERO, _ONE = _is(False), _is(0), _is(1)
 _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-_FOR_GUIDES = "refused by name: structured output comes later"
+_FOR_GUIDES = "structured output comes later"
 
 _CONVERSATION = (
     FieldSpec(
