@@ -15,6 +15,7 @@ from openvino._offline_transformations import paged_attention_transformation
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from worker.engine.openvino.kernel_cache import KERNEL_CACHE_PROPERTIES, close_inner_cache
 from worker.engine.openvino.settings import OpenVinoSettings
 
 SAMPLED = "sampled_token_indices"
@@ -55,8 +56,13 @@ def compile_graph(folder: Path, settings: OpenVinoSettings) -> ov.CompiledModel:
     source = folder / "openvino_model.xml"
     if not source.is_file():
         raise unusable(f"{source} is missing: {folder} holds no model in OpenVINO's format")
+    close_inner_cache()
     core = ov.Core()
-    properties = {"PERFORMANCE_HINT": "LATENCY", **_NUMERICS[settings.numerics]}
+    properties = {
+        "PERFORMANCE_HINT": "LATENCY",
+        **KERNEL_CACHE_PROPERTIES,
+        **_NUMERICS[settings.numerics],
+    }
     if settings.num_threads is not None:
         properties["INFERENCE_NUM_THREADS"] = settings.num_threads
     try:

@@ -8,11 +8,13 @@ from math import ceil
 import openvino as ov
 import structlog
 
-from headrace.models.directory import ModelDirectory
+from headrace.models.directory import ModelDirectory, read_json_object
 from worker.engine.openvino.block_pool import BlockPool
-from worker.engine.openvino.graph import compile_graph, unusable
+from worker.engine.openvino.graph import compile_graph
 from worker.engine.openvino.guide_compiler import GuideCompiler
-from worker.engine.openvino.memory import default_kv_cache_bytes, usable_memory_bytes
+from worker.engine.openvino.kernel_cache import KERNEL_CACHE_BYTES
+from worker.engine.openvino.memory import StepMemory, resident_bytes, step_memory
+from worker.engine.openvino.pool_size import pool_blocks
 from worker.engine.openvino.runner import Feed, Runner, kv_layout, logits_width
 from worker.engine.openvino.sampler import Sampler
 from worker.engine.openvino.scheduler import Scheduler
@@ -91,15 +93,11 @@ def load_model(directory: ModelDirectory, settings: OpenVinoSettings) -> LoadedM
     compiled = compile_graph(directory.path, settings)
     _log.info("model_compiled", model=directory.name, seconds=_since(begin))
     layout = kv_layout(compiled)
-    kv_bytes = settings.kv_cache_bytes or default_kv_cache_bytes(usable_memory_bytes())
-    num_blocks = kv_bytes // layout.block_bytes
-    if num_blocks < 1:
-        raise unusable(f"kv_cache_bytes is {kv_bytes}; one block takes {layout.block_bytes}")
-    _log.info(
-        "kv_pool_sized",
-        kv_cache_bytes=kv_bytes,
-        tokens=num_blocks * layout.block_size,
-        blocks=num_blocks,
+    num_blocks = pool_blocks(
+        settings.kv_cache_bytes,
+        layout,
+        step=_step_memory(directory, settings, logits_width(compiled)),
+        taken_bytes=resident_bytes(),
     )
     vocabulary_size = min(directory.vocabulary_size, logits_width(compiled))
     pool = BlockPool(num_blocks, keeps_prefixes=settings.prefix_cache)
@@ -142,6 +140,22 @@ def system_fingerprint(directory: ModelDirectory, numerics: str) -> str:
     digest.update(directory.tokenizer_fingerprint.encode())
     version = ov.__version__.partition("-")[0]
     return f"openvino-{version}-{numerics}-{digest.hexdigest()}"
+
+
+def _step_memory(
+    directory: ModelDirectory, settings: OpenVinoSettings, num_logits: int
+) -> StepMemory:
+    """Of this model; a configuration that does not say its sizes counts as one of no width."""
+    config = read_json_object(directory.path / "config.json")
+    config = config.get("text_config", config)
+    sizes = (config.get(name, 0) for name in ("hidden_size", "intermediate_size"))
+    return step_memory(
+        kernel_bytes=KERNEL_CACHE_BYTES,
+        model_width=sum(size for size in sizes if isinstance(size, int)),
+        vocabulary_size=num_logits,
+        max_tokens=settings.max_batch_tokens,
+        max_rows=settings.max_num_sequences,
+    )
 
 
 def _info(
