@@ -13,7 +13,12 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from worker.engine.openvino.guide_grammar import grammar_of, in_words, unusable_guide
+from worker.engine.openvino.guide_grammar import (
+    grammar_of,
+    in_words,
+    tag_texts,
+    unusable_guide,
+)
 from worker.engine.openvino.guide_matcher import GuideMatcher
 from worker.engine.seam import Guide
 
@@ -87,6 +92,7 @@ class GuideCompiler:
 
     def _compiled(self, guide: Guide) -> GuideMatcher:
         grammar = grammar_of(guide)
+        self._check_tags(guide)
         matcher = GuideMatcher(
             LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits),
             self._end_token_ids,
@@ -97,3 +103,13 @@ class GuideCompiler:
         if matcher.problem:
             raise unusable_guide(guide, in_words(matcher.problem))
         return matcher
+
+    def _check_tags(self, guide: Guide) -> None:
+        """Tags are found in the text of an answer, of which special tokens are no part."""
+        for text in tag_texts(guide):
+            for token_id in self._tokenizer.tokenize_str(text):
+                if self._tokenizer.is_special_token(token_id):
+                    named = self._tokenizer.decode_str([token_id])
+                    raise unusable_guide(
+                        guide, f"{text!r} holds the special token {named}, which no text holds"
+                    )

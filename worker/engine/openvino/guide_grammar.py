@@ -27,6 +27,15 @@ def grammar_of(guide: Guide) -> str:
     return _GRAMMARS[guide.kind](guide)
 
 
+def tag_texts(guide: Guide) -> list[str]:
+    """What opens and closes tags, of a guide that `grammar_of` has taken; none for other kinds."""
+    if guide.kind != "structural_tag":
+        return []
+    document = json.loads(guide.text)
+    ends = [tag[name] for tag in document["structures"] for name in ("begin", "end")]
+    return [*document["triggers"], *ends]
+
+
 def unusable_guide(guide: Guide, problem: str) -> ServiceError:
     """A guide that cannot be followed, and why."""
     message = f"{guide.param} cannot be used: {problem}."

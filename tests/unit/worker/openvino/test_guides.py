@@ -117,6 +117,30 @@ def test_forms_are_checked(kind: GuideKind, text: str, named: str) -> None:
     assert refused.value.param == f"guide.{kind}"
 
 
+@pytest.mark.parametrize(
+    ("trigger", "begin", "end"),
+    [("<stop>", "<stop>a", "b"), ("<a", "<a<stop>", "b"), ("<a", "<a>", "b<stop>")],
+)
+def test_tags_of_special_tokens_are_refused(
+    compiler: GuideCompiler, trigger: str, begin: str, end: str
+) -> None:
+    """Such a tag would wait for a text that no answer has: the refusal names the token."""
+    structure = {"begin": begin, "schema": {}, "end": end}
+    guide = Guide("structural_tag", json.dumps({"structures": [structure], "triggers": [trigger]}))
+
+    with pytest.raises(ServiceError, match="holds the special token <stop>"):
+        compiler.compile(guide, [])
+
+
+def test_tags_of_plain_text_are_taken(compiler: GuideCompiler) -> None:
+    """Angle brackets alone make no special token."""
+    structure = {"begin": "<a>", "schema": {"enum": [1]}, "end": "</a>"}
+    guide = Guide("structural_tag", json.dumps({"structures": [structure], "triggers": ["<a"]}))
+
+    assert _allowed(compiler, guide, "b<a>") == set(_ids("1"))
+    assert _allowed(compiler, guide, "b<a>1</a") == set(_ids(">"))
+
+
 def test_faults_are_told_on_one_line() -> None:
     """First line and reason; inner state and excerpts are left out, long lines are shortened."""
     told = in_words("regex parse error:\n    (a\n    ^\nerror: unclosed group")
