@@ -19,6 +19,8 @@ _ENTRY_BYTES = 26
 _STOP_HIT_BYTES = 24
 # Most bytes that a character has in UTF-8.
 _CHARACTER_BYTES = 4
+# Most tokens in an entry: with twenty long alternatives each it is still far below a message.
+_SPELLED_TOKENS = 512
 
 
 class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
@@ -30,8 +32,9 @@ class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
     def add(self, answers: Answers, num_tokens: int) -> None:
         """Add what one request frame of `num_tokens` tokens made, in the order of the contract."""
         for handle, spelled in answers.spelled:
-            entry = token_bytes(handle, spelled)
-            self._room_for(entry.ByteSize() + 4).token_bytes.append(entry)
+            for start in range(0, len(spelled), _SPELLED_TOKENS):
+                entry = token_bytes(handle, spelled[start : start + _SPELLED_TOKENS])
+                self._room_for(entry.ByteSize() + 4).token_bytes.append(entry)
         self._add_entries(answers, num_tokens)
         for handle, stop_index, consumed in answers.stop_hits:
             hit = StopHit(handle=handle, stop_index=stop_index, consumed_tokens=consumed)

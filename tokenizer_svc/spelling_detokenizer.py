@@ -17,8 +17,14 @@ from tokenizer_svc.detokenizer import NOTHING_HARMLESS, DecodingRules
 from tokenizer_svc.fallback_detokenizer import detokenizer_class
 from tokenizer_svc.token_speller import speller_class
 
+MAX_HELD = 20_000
+"""Tokens and alternatives of one output that may wait for their text: all come out at once."""
+
 Alternatives = Sequence[Sequence[int]]
 """Ids of each token's alternatives, token after token."""
+
+
+_Token = tuple[bytearray, Sequence[bytes]]
 
 
 class SpelledToken(NamedTuple):
@@ -49,9 +55,12 @@ class SpellingDetokenizer:
 
     __slots__ = (
         "_held",
+        "_num_held",
         "_offered",
+        "_ready",
         "_speller",
         "_text",
+        "_unspelled",
         "_waiting",
         "consumed",
         "fast",
@@ -63,8 +72,11 @@ class SpellingDetokenizer:
     def __init__(self, rules: DecodingRules) -> None:
         self._text = detokenizer_class(rules.vocabulary)(rules)
         self._speller = speller_class(rules.vocabulary)(rules)
-        self._held = ""  # text that the inner state released and this one has not
-        self._waiting: deque[tuple[bytearray, Sequence[bytes]]] = deque()
+        self._waiting: deque[_Token] = deque()  # tokens that the inner state has not released
+        self._ready: list[_Token] = []  # those that it has, and this one has not
+        self._held: list[str] = []  # likewise, text
+        self._unspelled = 0  # by how many bytes that text is longer than those tokens
+        self._num_held = 0  # tokens and alternatives
         self._offered: deque[Sequence[int]] = deque()
         self.consumed = 0
         self.released = 0
@@ -117,7 +129,10 @@ class SpellingDetokenizer:
             raise FrameViolationError(f"edge sent alternatives of {num_left} tokens too many")
 
     def feed(self, token_ids: Iterable[int]) -> str:
-        """Take tokens; returns the text they release. Raises ServiceError for an unknown id."""
+        """Take tokens; returns the text they release.
+
+        Raises ServiceError for an unknown id, and where too many tokens wait for their text.
+        """
         parts = []
         for token_id in token_ids:
             if self.stop_index is not None:
@@ -129,46 +144,63 @@ class SpellingDetokenizer:
         """End the output; returns the text that was held back. Nothing may follow."""
         if self.stop_index is not None:
             return ""
-        self._held += self._text.flush()
+        self._held.append(self._text.flush())
         self.stop_index = self._text.stop_index
         self._speller.finish()
         if self.stop_index is not None:
             return self._cut()
-        return self._release(len(self._waiting))
+        self._ready.extend(self._waiting)
+        return self._release()
 
     def _feed_one(self, token_id: int) -> str:
         speller, text = self._speller, self._text
         offered = self._offered.popleft() if self._offered else ()
+        self._num_held += 1 + len(offered)
+        if self._num_held > MAX_HELD:
+            raise _too_many_held()
         alternatives = [speller.alternative(each) for each in offered]
         self._waiting.append((speller.take(token_id), alternatives))
-        self._held += text.feed((token_id,))
+        delta = text.feed((token_id,))
         self.consumed = text.consumed
         self.stop_index = text.stop_index
+        if delta:
+            self._held.append(delta)
+            self._unspelled += len(delta.encode())
         if self.stop_index is not None:
             return self._cut()
-        count = text.released - self.released
-        ready = sum(len(self._waiting[place][0]) for place in range(count))
+        for _ in range(text.released - self.released - len(self._ready)):
+            token = self._waiting.popleft()
+            self._unspelled -= len(token[0])
+            self._ready.append(token)
         # Else the last of them shares a character with a token that is still held back.
-        return self._release(count) if ready == len(self._held.encode()) else ""
+        return "" if self._unspelled else self._release()
 
-    def _release(self, count: int) -> str:
-        for _ in range(count):
-            share, alternatives = self._waiting.popleft()
-            self.spelled.append(SpelledToken(bytes(share), alternatives))
-        self.released += count
-        delta, self._held = self._held, ""
+    def _release(self) -> str:
+        self.spelled += (SpelledToken(bytes(share), others) for share, others in self._ready)
+        self.released += len(self._ready)
+        self._num_held -= sum(1 + len(others) for _, others in self._ready)
+        delta = "".join(self._held)
+        self._held, self._ready, self._unspelled = [], [], 0
         return delta
 
     def _cut(self) -> str:
         """Release what stands in front of a stop string: the tokens that have bytes there."""
-        room = len(self._held.encode())
-        count = 0
-        for share, _ in self._waiting:
+        room = len("".join(self._held).encode())
+        tokens, self._ready = [*self._ready, *self._waiting], []
+        for share, alternatives in tokens:
             if not room:
                 break
             del share[room:]
             room -= len(share)
-            count += 1
-        delta = self._release(count)
+            self._ready.append((share, alternatives))
         self._waiting.clear()
-        return delta
+        return self._release()
+
+
+def _too_many_held() -> ServiceError:
+    return ServiceError(
+        errors_pb2.ERROR_REASON_INVALID_REQUEST,
+        f"More than {MAX_HELD} tokens and alternatives wait for the text that they spell: a stop"
+        " string or a run of single bytes holds it back.",
+        param="logprobs",
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -9,14 +10,18 @@ from hypothesis import strategies as st
 
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
+from headrace.rpc.limits import MAX_MESSAGE_BYTES
 from tests.support.tokenizer_models import (
     train_metaspace_tokenizer,
     train_tokenizer,
     train_unigram_tokenizer,
 )
+from tokenizer_svc.detokenize_outbox import DetokenizeOutbox
 from tokenizer_svc.detokenizer import DecodingRules
 from tokenizer_svc.fallback_detokenizer import detokenizer_class
+from tokenizer_svc.outputs import Answers
 from tokenizer_svc.spelling_detokenizer import (
+    MAX_HELD,
     SpelledToken,
     SpellingDetokenizer,
     split_alternatives,
@@ -191,6 +196,58 @@ def test_ids_that_no_token_has_are_refused() -> None:
         state.offer(alternatives)
         with pytest.raises(ServiceError, match="Token id 99"):
             state.feed([drawn])
+
+
+def test_what_waits_is_bounded() -> None:
+    """A run that is never decided fails its output by name; what was released does not count."""
+    [byte] = [i for i in VOCABULARIES["metaspace"].byte_ids if _raw(i) == b"a"]
+    word = next(i for i in range(50, 99) if i not in VOCABULARIES["metaspace"].byte_ids)
+    state = SpellingDetokenizer(rules("metaspace"))
+
+    def feed(token_id: int, count: int) -> None:
+        state.offer([[word] * 9] * count)
+        state.feed([token_id] * count)
+
+    feed(word, MAX_HELD)
+    feed(byte, MAX_HELD // 10)
+    assert state.released == MAX_HELD
+    with pytest.raises(ServiceError, match=f"More than {MAX_HELD} tokens") as caught:
+        feed(byte, 1)
+    assert caught.value.param == "logprobs"
+
+
+def test_characters_that_never_end_where_tokens_do_cost_no_more_each() -> None:
+    """Tokens that all end within a character are held, bounded in number and in time."""
+    state = SpellingDetokenizer(rules("broken"))
+    state.feed(ids(FACE[:1]))
+    middle = ids(FACE[1:] + FACE[:1])
+
+    begun = process_time()
+    assert state.feed(middle * (MAX_HELD - 2)) == ""
+    assert process_time() - begun < 5
+    assert state.released == 0
+    assert state.flush() == "😀" * (MAX_HELD - 2) + "\ufffd"
+    assert joined(taken(state)).decode() == "😀" * (MAX_HELD - 2) + "\ufffd"
+
+
+def _raw(token_id: int) -> bytes:
+    return VOCABULARIES["metaspace"].token_bytes[token_id]
+
+
+def test_long_answers_come_in_several_entries() -> None:
+    """However much is released at once, no entry grows without bound; all of it arrives."""
+    tokens = [SpelledToken(b"ab", [b"x" * 400] * 20)] * 3000
+    answers = Answers(spelled=[(7, tokens)])
+    outbox = DetokenizeOutbox()
+
+    outbox.add(answers, 0)
+    entries = []
+    while not outbox.is_empty:
+        entries += outbox.take().token_bytes
+
+    assert sum(len(entry.lengths) for entry in entries) == 3000
+    assert b"".join(entry.spelled for entry in entries) == b"ab" * 3000
+    assert max(entry.ByteSize() for entry in entries) < MAX_MESSAGE_BYTES // 2
 
 
 def test_offers_that_no_token_takes_are_a_bug_but_behind_a_stop() -> None:

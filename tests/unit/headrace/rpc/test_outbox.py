@@ -12,7 +12,7 @@ from headrace.client.detokenize_outbox import FeedOutbox
 from headrace.common.v1.finish_pb2 import FINISH_REASON_STOP
 from headrace.rpc.limits import MERGE_BYTES
 from headrace.rpc.outbox import RollingOutbox
-from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen
+from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen, TokenAlternatives
 from headrace.worker.v1.attach_pb2 import Submission
 from headrace.worker.v1.generation_pb2 import GenerationRequest, Started, Terminal
 from worker.attach_outbox import AttachOutbox
@@ -55,6 +55,24 @@ def test_any_additions_and_takes_keep_order_and_lose_nothing(steps: list[int | N
     for frame in taken:
         size = sum(size for _, size in frame.entries)
         assert size <= MERGE_BYTES or len(frame.entries) == 1
+
+
+def test_alternatives_count_as_tokens_that_wait() -> None:
+    """They share a frame with the tokens they belong to, its size, and the bound on what waits."""
+    outbox = FeedOutbox()
+    large = TokenAlternatives(handle=1, counts=[250_000], token_ids=[70_000] * 250_000)
+
+    outbox.feed([1], [1], [5])
+    outbox.feed([1], [1], [6], [large])
+    outbox.feed([1], [1], [7], [large])
+    waiting = outbox.pending_tokens
+    frames = [outbox.take(), outbox.take()]
+
+    assert waiting == 3 + 500_000
+    assert (outbox.is_empty, outbox.pending_tokens) == (True, 0)
+    assert [list(frame.token_ids) for frame in frames] == [[5, 6], [7]]
+    assert [len(frame.alternatives) for frame in frames] == [1, 1]
+    assert max(frame.ByteSize() for frame in frames) <= MERGE_BYTES
 
 
 def test_an_empty_outbox_gives_an_empty_frame() -> None:
