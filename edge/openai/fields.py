@@ -126,6 +126,7 @@ _FLAG = checks.boolean
 _TOKEN_COUNT = checks.integer(1, MAX_TOKEN_COUNT)
 _PENALTY = checks.decimal(-2, 2)
 _NAME = checks.string()
+_ENTRIES = checks.array(checks.anything, 1024, of="objects")
 _FALSE, _ZERO, _ONE = _is(False), _is(0), _is(1)
 _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -236,14 +237,14 @@ _LABELS = (
 _TOOLS = (
     FieldSpec(
         name="tools",
-        check=checks.anything,
+        check=_ENTRIES,
         is_neutral=_is_empty,
         note="taken with `tool_choice` none, checked by strict profiles; any other use is refused",
     ),
     FieldSpec(name="tool_choice", check=checks.anything, note="none, or auto without tools"),
     FieldSpec(
         name="functions",
-        check=checks.anything,
+        check=_ENTRIES,
         is_neutral=_is_empty,
         note="taken with `function_call` none, like tools",
     ),

@@ -24,8 +24,8 @@ def settle_tools(values: dict[str, Any], limits: RequestLimits, *, strict: bool)
 
     `strict` checks them as if they could be called. Raises ServiceError for any use of them.
     """
-    tools = _entries("tools", values.pop("tools", None))
-    functions = _entries("functions", values.pop("functions", None))
+    tools = _entries("tools", values.pop("tools", ()))
+    functions = _entries("functions", values.pop("functions", ()))
     _check_size(tools, functions, limits.max_tool_bytes)
     if strict:
         for index, tool in enumerate(tools):
@@ -36,13 +36,9 @@ def settle_tools(values: dict[str, Any], limits: RequestLimits, *, strict: bool)
     _settle_choice("function_call", values.pop("function_call", None), "functions", functions)
 
 
-def _entries(param: str, value: Any) -> Sequence[Any]:
+def _entries(param: str, values: Sequence[Any]) -> Sequence[Any]:
     """The array without its nulls, which say nothing."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise problems.wrong_type(param, "an array of objects", value)
-    entries = [entry for entry in value if entry is not None]
+    entries = [entry for entry in values if entry is not None]
     if len(entries) > _MAX_TOOLS:
         raise problems.array_too_long(param, _MAX_TOOLS, len(entries))
     return entries

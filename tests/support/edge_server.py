@@ -26,6 +26,9 @@ HELLO: Mapping[str, Any] = {
 }
 
 
+_PLAIN_GROUPS = ("limits", "profiles", "hosts", "aliases")
+
+
 def edge_settings(**groups: Mapping[str, Any]) -> EdgeSettings:
     """Settings with a free port, and the groups given as plain values."""
     return EdgeSettings(
@@ -34,6 +37,7 @@ def edge_settings(**groups: Mapping[str, Any]) -> EdgeSettings:
         streaming=StreamingSettings(**groups.get("streaming", {})),
         backend=BackendSettings(**groups.get("backend", {})),
         keys=GenerationKeysSettings(**groups.get("keys", {})),
+        **{name: groups[name] for name in _PLAIN_GROUPS if name in groups},
     )
 
 
@@ -154,8 +158,8 @@ async def raw_client(port: int, **options: Any) -> AsyncIterator[RawClient]:
 
 
 def request_head(method: str, path: str, version: str, headers: Mapping[str, Any]) -> bytes:
-    lines = [f"{method} {path} HTTP/{version}", "Host: edge", "Content-Type: application/json"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines = [f"{method} {path} HTTP/{version}", "Content-Type: application/json"]
+    lines += [f"{name}: {value}" for name, value in {"Host": "edge", **headers}.items()]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

@@ -20,33 +20,12 @@ NAMES = frozenset(spec.name for spec in FIELDS)
 MESSAGES = {message.DESCRIPTOR.name: message.DESCRIPTOR for message in (
     DetokenizeOpen, RenderRequest, GenerationRequest,
 )}  # fmt: skip
-VENDORS_FIELDS = [
-    "model",
-    "messages",
-    "stream",
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "stop",
-    "frequency_penalty",
-    "presence_penalty",
-    "top_k",
-    "user",
-    "audio",
-    "function_call",
-    "functions",
-    "tool_choice",
-    "tools",
-    "n",
-    "max_completion_tokens",
-    "response_format",
-    "logprobs",
-    "top_logprobs",
-    "stream_options",
-    "store",
-    "metadata",
-    "seed",
-]
+VENDORS_FIELDS = (
+    *("model", "messages", "stream", "temperature", "max_tokens", "top_p", "stop", "user"),
+    *("frequency_penalty", "presence_penalty", "top_k", "audio", "function_call", "functions"),
+    *("tool_choice", "tools", "n", "max_completion_tokens", "response_format", "logprobs"),
+    *("top_logprobs", "stream_options", "store", "metadata", "seed"),
+)
 
 
 def test_every_field_of_openai() -> None:
