@@ -1,6 +1,7 @@
 """Edge, tokenizer and worker with the CPU engine, as real processes on loopback."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ def running_services(model: str, tables: Tables, folder: Path) -> Iterator[Servi
         all_tables.setdefault(name, {}).update(settings)
     config = folder / "settings.toml"
     config.write_text(_toml(all_tables), encoding="utf-8")
-    common = ["--config", str(config), "--log-level", "warning"]
+    # However this process ends, nothing that it started stays.
+    parent = ["--die-with-parent", str(os.getpid())]
+    common = ["--config", str(config), "--log-level", "warning", *parent]
     with ExitStack() as stack:
 
         def start(service: str) -> int:

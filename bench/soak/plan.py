@@ -12,7 +12,7 @@ BODY_TIMEOUT_SECONDS = 5.0
 TABLES: Tables = {
     "edge.server": {"body_timeout_seconds": BODY_TIMEOUT_SECONDS},
     "edge.admission": {"max_concurrent_requests": 24, "max_queued_requests": 12},
-    "worker.openvino": {"kv_cache_bytes": 40 << 20, "max_queued_outputs": 64},
+    "worker.openvino": {"kv_cache_bytes": 24 << 20, "max_queued_outputs": 64},
 }
 
 
