@@ -9,6 +9,7 @@ all three read this table and nothing else. What the reasons mean: common/v1/err
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TypeAlias
 
 import grpc
@@ -22,6 +23,8 @@ _INFO_TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
 _STATUS_KEY = "grpc-status-details-bin"
 _MAX_STATUS_BYTES = 1000
 """Of a message in a status: it travels in trailers, of which gRPC takes 8 KiB in all."""
+
+_MAX_WAIT_MS = 2**32 - 1
 
 # Enum values are plain ints; this is the type that the stubs give them.
 Reason: TypeAlias = "errors_pb2.ErrorReason.ValueType"
@@ -152,14 +155,21 @@ def reason_label(reason: Reason) -> str:
 
 def failure_from_error(error: ServiceError) -> errors_pb2.Failure:
     """The form that a failure has inside a shared stream."""
-    return errors_pb2.Failure(reason=error.reason, message=error.message, parameter=error.param)
+    seconds = error.retry_after_seconds
+    return errors_pb2.Failure(
+        reason=error.reason,
+        message=error.message,
+        parameter=error.param,
+        retry_after_ms=None if seconds is None else min(ceil(seconds * 1000), _MAX_WAIT_MS),
+    )
 
 
 def error_from_failure(failure: errors_pb2.Failure) -> ServiceError:
     """Read a failure from a shared stream; a reason unknown here becomes an engine failure."""
     reason = failure.reason if failure.reason in ERROR_TABLE else R.ERROR_REASON_ENGINE_FAILURE
     param = failure.parameter if failure.HasField("parameter") else None
-    return ServiceError(reason, failure.message, param)
+    seconds = failure.retry_after_ms / 1000 if failure.HasField("retry_after_ms") else None
+    return ServiceError(reason, failure.message, param, retry_after_seconds=seconds)
 
 
 def status_from_error(error: ServiceError) -> status_pb2.Status:

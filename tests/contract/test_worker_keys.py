@@ -192,6 +192,7 @@ async def test_requests_a_minute_hold_over_calls_and_streams_together(ring: Ring
 
         failed = [t for f in frames for t in f.terminals if t.HasField("failure")]
         assert [(t.handle, t.failure.reason) for t in failed] == [(2, LIMITED)]
+        assert 28_000 <= failed[0].failure.retry_after_ms <= 30_000
         assert error.reason == LIMITED
         assert error.retry_after_seconds == pytest.approx(30, abs=2)
         assert await generate(worker, OTHER_KEY)

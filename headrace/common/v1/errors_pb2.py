@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/common/v1/errors.proto\x12\x12headrace.common.v1\"q\n\x07\x46\x61ilure\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.headrace.common.v1.ErrorReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\tparameter\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_parameter*\xb8\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12&\n\"ERROR_REASON_UNSUPPORTED_PARAMETER\x10\x02\x12(\n$ERROR_REASON_CONTEXT_LENGTH_EXCEEDED\x10\x03\x12 \n\x1c\x45RROR_REASON_INVALID_API_KEY\x10\x04\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x05\x12\"\n\x1e\x45RROR_REASON_REQUEST_TOO_LARGE\x10\x06\x12%\n!ERROR_REASON_DUPLICATE_REQUEST_ID\x10\x07\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\x08\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\t\x12$\n ERROR_REASON_NO_WORKER_AVAILABLE\x10\n\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x0b\x12\x1c\n\x18\x45RROR_REASON_WORKER_LOST\x10\x0c\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\r\x12\x1f\n\x1b\x45RROR_REASON_ENGINE_FAILURE\x10\x0e\x12!\n\x1d\x45RROR_REASON_CLIENT_CANCELLED\x10\x0f\x12\"\n\x1e\x45RROR_REASON_INCOMPATIBLE_PEER\x10\x10\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x11\x12#\n\x1f\x45RROR_REASON_METHOD_NOT_ALLOWED\x10\x12\x12 \n\x1c\x45RROR_REASON_REQUEST_TIMEOUT\x10\x13\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/common/v1/errors.proto\x12\x12headrace.common.v1\"\xa1\x01\n\x07\x46\x61ilure\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.headrace.common.v1.ErrorReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\tparameter\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0eretry_after_ms\x18\x04 \x01(\rH\x01\x88\x01\x01\x42\x0c\n\n_parameterB\x11\n\x0f_retry_after_ms*\xb8\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12&\n\"ERROR_REASON_UNSUPPORTED_PARAMETER\x10\x02\x12(\n$ERROR_REASON_CONTEXT_LENGTH_EXCEEDED\x10\x03\x12 \n\x1c\x45RROR_REASON_INVALID_API_KEY\x10\x04\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x05\x12\"\n\x1e\x45RROR_REASON_REQUEST_TOO_LARGE\x10\x06\x12%\n!ERROR_REASON_DUPLICATE_REQUEST_ID\x10\x07\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\x08\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\t\x12$\n ERROR_REASON_NO_WORKER_AVAILABLE\x10\n\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x0b\x12\x1c\n\x18\x45RROR_REASON_WORKER_LOST\x10\x0c\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\r\x12\x1f\n\x1b\x45RROR_REASON_ENGINE_FAILURE\x10\x0e\x12!\n\x1d\x45RROR_REASON_CLIENT_CANCELLED\x10\x0f\x12\"\n\x1e\x45RROR_REASON_INCOMPATIBLE_PEER\x10\x10\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x11\x12#\n\x1f\x45RROR_REASON_METHOD_NOT_ALLOWED\x10\x12\x12 \n\x1c\x45RROR_REASON_REQUEST_TIMEOUT\x10\x13\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.common.v1.errors_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ERRORREASON']._serialized_start=171
-  _globals['_ERRORREASON']._serialized_end=867
-  _globals['_FAILURE']._serialized_start=55
-  _globals['_FAILURE']._serialized_end=168
+  _globals['_ERRORREASON']._serialized_start=220
+  _globals['_ERRORREASON']._serialized_end=916
+  _globals['_FAILURE']._serialized_start=56
+  _globals['_FAILURE']._serialized_end=217
 # @@protoc_insertion_point(module_scope)

@@ -65,10 +65,13 @@ class GenerationRequest(_message.Message):
     """
     cache_salt: _builtins.str
     """Separates the prefix cache: only requests with the same salt share blocks. Set by the edge from
-    the caller's tenant. Empty = the common cache. At most 256 bytes.
+    the caller's tenant. Empty = the common cache; for a caller with an untrusted key its tenant's,
+    and any other value is refused. At most 256 bytes.
     """
     priority: _builtins.int
-    """Higher goes first in the queue. Unset = 0. Range -1000 to 1000."""
+    """Higher goes first in the queue. Unset = 0; for a caller with an untrusted key the key's, and any
+    other value is refused. Range -1000 to 1000.
+    """
     remaining_ms: _builtins.int
     """Time that the caller still waits, in milliseconds from the moment of sending; a duration, since
     clocks differ. Unset = no deadline.

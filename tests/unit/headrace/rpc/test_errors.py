@@ -44,6 +44,20 @@ def test_an_error_survives_both_wires(reason: Reason, param: str | None) -> None
         assert (reason, "The sentence.", param) == (read.reason, read.message, read.param)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "read"), [(None, None), (0.0015, 0.002), (30.0, 30.0), (1e9, (2**32 - 1) / 1000)]
+)
+def test_the_time_to_wait_survives_both_wires(seconds: float | None, read: float | None) -> None:
+    """In a Failure in milliseconds, rounded up and bounded; in a status as RetryInfo, exactly."""
+    error = ServiceError(
+        errors_pb2.ERROR_REASON_RATE_LIMITED, "Later.", retry_after_seconds=seconds
+    )
+    rpc = rpc_error(error.row.grpc_code, trailing_status(error))
+
+    assert error_from_failure(failure_from_error(error)).retry_after_seconds == read
+    assert error_from_rpc(rpc, peer="p").retry_after_seconds == pytest.approx(seconds)
+
+
 def test_a_reason_unknown_here_is_an_engine_failure() -> None:
     """A newer peer's reason, and one that is missing, are read as engine failures."""
     newer = errors_pb2.Failure(reason=999, message="m")
