@@ -111,7 +111,7 @@ async def test_the_official_client_streams(
     backend: FakeBackend, authority: Authority, pair: PemPair
 ) -> None:
     """OpenAI's client over verified TLS gets the text."""
-    backend.texts = ("Hel", "lo")
+    backend.texts = ("One ", "two")
     http = DefaultAsyncHttpxClient(verify=trusting(authority))
     async with running_edge(backend, server=server_group(pair)) as edge:
         base_url = f"https://localhost:{edge.port}/v1"
@@ -121,7 +121,7 @@ async def test_the_official_client_streams(
             )
             texts = [chunk.choices[0].delta.content or "" async for chunk in stream]
 
-    assert "".join(texts) == "Hello"
+    assert "".join(texts) == "One two"
 
 
 async def test_one_listener_with_tls_and_one_without(
