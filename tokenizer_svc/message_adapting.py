@@ -20,7 +20,25 @@ def adapted(messages: Sequence[TemplateMessage], support: TemplateSupport) -> li
     turns = with_tool_turns(turns, support)
     turns = [_without_null(message, support) for message in turns]
     turns = _with_system(turns, support)
+    if not support.assistant_first:
+        turns = _opened(turns, was_asked=_is_asked(messages))
     return _in_turns(turns, support)
+
+
+def _is_asked(messages: Sequence[TemplateMessage]) -> bool:
+    """Whether anybody but a tool speaks to the assistant before it answers."""
+    roles = (message["role"] for message in messages)
+    return next((role for role in roles if role not in ("system", "developer")), "user") != "tool"
+
+
+def _opened(messages: list[TemplateMessage], *, was_asked: bool) -> list[TemplateMessage]:
+    """With a message of the user at the beginning; a tool's result, written as one, is none."""
+    count = 0
+    while count < len(messages) and messages[count]["role"] == "system":
+        count += 1
+    if count == len(messages) or (was_asked and messages[count]["role"] == "user"):
+        return messages
+    return [*messages[:count], {"role": "user", "content": ""}, *messages[count:]]
 
 
 def _with_known_role(message: TemplateMessage, support: TemplateSupport) -> TemplateMessage:
@@ -79,10 +97,6 @@ def _in_turns(
     tools = support.tools
     if tools is not None and not tools.user_after_results:
         turns = _with_pauses(turns)
-    if not support.assistant_first:
-        begin = next((i for i, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
-        if begin < len(turns) and turns[begin]["role"] != "user":
-            turns.insert(begin, {"role": "user", "content": ""})
     if not support.assistant_last and turns[-1]["role"] == "assistant":
         turns.append({"role": "user", "content": ""})
     return turns

@@ -17,6 +17,7 @@ def with_tool_turns(
 ) -> list[TemplateMessage]:
     """The messages, prepared before, with every call and result in a form that is shown."""
     turns: list[TemplateMessage] = []
+    speaker = None
     position = 0
     while position < len(messages):
         message = messages[position]
@@ -24,22 +25,35 @@ def with_tool_turns(
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
         if message.get("tool_calls"):
-            turns += _turn(message, messages[position + 1 : end], support)
+            # In strict turns calls are the beginning of an answer, never its continuation.
+            is_late = speaker == "assistant" and not support.repeated_roles
+            known = None if is_late else support.tools
+            added = _turn(message, messages[position + 1 : end], support, known)
         elif message["role"] == "tool":
-            turns += _loose_results(messages[position:end], support)
+            added = _loose_results(messages[position:end], support)
         else:
-            turns.append(message)
+            added = [message]
             end = position + 1
+        turns += added
+        speaker = _last_speaker(added) or speaker
         position = end
     return turns
 
 
+def _last_speaker(messages: Sequence[TemplateMessage]) -> str | None:
+    """Who said something last, calls and results aside."""
+    spoken = (m["role"] for m in reversed(messages) if not m.get("tool_calls"))
+    return next((role for role in spoken if role != "tool"), None)
+
+
 def _turn(
-    message: TemplateMessage, results: Sequence[TemplateMessage], support: TemplateSupport
+    message: TemplateMessage,
+    results: Sequence[TemplateMessage],
+    support: TemplateSupport,
+    tools: ToolSupport | None,
 ) -> list[TemplateMessage]:
-    """One message with calls, and the results behind it."""
+    """One message with calls, and the results behind it; as text where `tools` is None."""
     answers = _answers(message, results)
-    tools = support.tools
     if tools is None or not _is_taken(message, answers, support, tools):
         return [_calls_as_text(message), *_results_as_text([r for group in answers for r in group])]
     turn: list[TemplateMessage] = []
@@ -111,10 +125,10 @@ def _silence(tools: ToolSupport) -> str | None:
 
 def _loose_results(
     results: Sequence[TemplateMessage], support: TemplateSupport
-) -> Sequence[TemplateMessage]:
+) -> list[TemplateMessage]:
     # Where user and assistant must alternate it would have to be known whose turn it was.
     if support.tools is not None and support.tools.results_without_calls and support.repeated_roles:
-        return results
+        return list(results)
     return _results_as_text(results)
 
 

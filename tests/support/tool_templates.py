@@ -158,8 +158,13 @@ TEXT_ARGUMENTS = """{%- set ns = namespace(system='', open=false) %}
 {%- endfor %}
 {{- '<|Assistant|>' if add_generation_prompt }}"""
 
-ITEMS = """{%- set users = messages | selectattr('role', 'equalto', 'user') | list %}
-{%- if not users %}{{ raise_exception('Nobody asks anything.') }}{% endif %}
+ITEMS = """{%- set ns = namespace(asked=false) %}
+{%- for message in messages if message.role == 'user' %}
+    {%- if not (message.content or '').startswith('<tool_response>') %}
+        {%- set ns.asked = true %}
+    {%- endif %}
+{%- endfor %}
+{%- if not ns.asked %}{{ raise_exception('Nobody asks anything.') }}{% endif %}
 {%- for message in messages %}
     {%- if message.role == 'system' and not loop.first %}
         {{- raise_exception('The system speaks first.') }}

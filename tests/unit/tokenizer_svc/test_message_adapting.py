@@ -123,6 +123,21 @@ CASES: dict[str, tuple[TemplateSupport, list[Message], list[Message]]] = {
         [calls("x"), r("x")],
         [u(""), calls("x"), r("x")],
     ),
+    "a result at the beginning, as text": (
+        replace(NO_TOOLS, assistant_first=False),
+        [s("1"), r("x"), a("2")],
+        [s("1"), u(""), u(result_text("x")), a("2")],
+    ),
+    "calls that go on, strict turns": (
+        STRICT,
+        [u("1"), a("2"), s("3"), a("4"), calls("x"), r("x"), calls("y"), a("5")],
+        [u("1"), a("2"), s("3"), a("4") | calls("x", content="4"), r("x"), calls("y"), a("5")],
+    ),
+    "calls behind an answer, strict turns": (
+        replace(tools(calls_without_results=False), repeated_roles=False),
+        [u("1"), calls("x"), calls("y"), r("y"), a("2")],
+        [u("1"), a(f"{call_text('x')}\n\n{call_text('y')}"), u(result_text("y")), a("2")],
+    ),
     "an assistant at the end": (TemplateSupport(assistant_last=False), [a("1")], [a("1"), u("")]),
     "no tools": (
         NO_TOOLS,
