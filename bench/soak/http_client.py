@@ -7,7 +7,7 @@ import asyncio
 import json
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +19,7 @@ from bench.soak.outcomes import UnexpectedError
 from bench.soak.plan import BODY_TIMEOUT_SECONDS
 
 _PATH = "/v1/chat/completions"
-_REFUSALS = {"server_is_overloaded"}
+_OVERLOADED = ("service_unavailable_error", None)
 _SLOW_BUFFER_BYTES = 4096
 
 
@@ -154,7 +154,7 @@ async def _require_ok(response: aiohttp.ClientResponse) -> None:
         return
     text = await response.text()
     with suppress(ValueError, TypeError, KeyError):
-        if json.loads(text)["error"]["code"] in _REFUSALS and "retry-after" in response.headers:
+        if _is_refusal(json.loads(text)["error"]) and "retry-after" in response.headers:
             raise _RefusedError
     raise UnexpectedError(f"HTTP {response.status}: {text[:300]}")
 
@@ -179,7 +179,7 @@ def _check_no_error(event: dict[str, Any]) -> None:
     error = event.get("error")
     if error is None:
         return
-    if error["code"] in _REFUSALS:
+    if _is_refusal(error):
         raise _RefusedError
     raise UnexpectedError(f"a stream failed: {error}")
 
@@ -209,3 +209,7 @@ def _check(
         raise UnexpectedError(f"n is {body['n']}, ends came for {indexes}: {reasons}")
     if usage is None or not 1 <= usage["completion_tokens"] <= most:
         raise UnexpectedError(f"at most {most} tokens were asked for, usage says {usage}")
+
+
+def _is_refusal(error: Mapping[str, Any]) -> bool:
+    return (error["type"], error["code"]) == _OVERLOADED

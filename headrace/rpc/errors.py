@@ -73,9 +73,7 @@ ERROR_TABLE: Mapping[Reason, ErrorRow] = {
     R.ERROR_REASON_RATE_LIMITED: _row(
         _G.RESOURCE_EXHAUSTED, 429, "rate_limit_error", "rate_limit_exceeded", retry=True
     ),
-    R.ERROR_REASON_OVERLOADED: _row(
-        _G.RESOURCE_EXHAUSTED, 503, _BUSY, "server_is_overloaded", retry=True
-    ),
+    R.ERROR_REASON_OVERLOADED: _row(_G.RESOURCE_EXHAUSTED, 503, _BUSY, None, retry=True),
     R.ERROR_REASON_NO_WORKER_AVAILABLE: _row(
         _G.UNAVAILABLE, 503, _BUSY, "no_worker_available", retry=True
     ),
@@ -87,7 +85,7 @@ ERROR_TABLE: Mapping[Reason, ErrorRow] = {
     R.ERROR_REASON_INCOMPATIBLE_PEER: _row(
         _G.FAILED_PRECONDITION, 500, _SERVER, "incompatible_peer"
     ),
-    R.ERROR_REASON_ENGINE_FAILURE: _row(_G.INTERNAL, 500, _SERVER, "internal_error"),
+    R.ERROR_REASON_ENGINE_FAILURE: _row(_G.INTERNAL, 500, _SERVER, None),
     R.ERROR_REASON_CLIENT_CANCELLED: _row(_G.CANCELLED, 499, _INVALID, None),
 }
 

@@ -55,7 +55,7 @@ def narrow_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def _require_overloaded(answer: Answer) -> None:
     assert answer.status == 503
     assert answer.error is not None
-    assert answer.error["code"] == "server_is_overloaded"
+    assert answer.error["code"] is None
     assert answer.error["type"] == "service_unavailable_error"
     assert int(answer.headers["retry-after"]) >= 1
 

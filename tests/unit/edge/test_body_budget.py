@@ -75,7 +75,7 @@ async def test_bodies_that_wait_are_bounded() -> None:
         await wait_until(lambda: len(backend.conversations) == 2)
         backend.render_gate.set()
 
-        assert (503, "server_is_overloaded") == (refused.status, refused.error["code"])
+        assert (503, None) == (refused.status, refused.error["code"])
         assert refused.headers["retry-after"] == "1"
         assert (await client.response()).status == 200
         assert (await small).status == 200
