@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.access.key_ring import KeyRing
 from headrace.client.answers import ChatMessage
 from headrace.client.backend import GrpcChatBackend
 from headrace.models.directory import ModelDirectory
@@ -89,6 +90,7 @@ async def in_process_stack(
     workers: int = 1,
     timing: FrameTiming | None = None,
     tls: ServerTlsSettings | None = None,
+    keys: KeyRing | None = None,
 ) -> AsyncIterator[InProcessStack]:
     """Serve the registry's first model with paced engines."""
     directory = registry.find("").directory
@@ -97,10 +99,12 @@ async def in_process_stack(
             NoticingPacedEngine(directory, settings or PacedSettings()) for _ in range(workers)
         ]
         running = [
-            await stack.enter_async_context(running_worker(engine, timing, tls))
+            await stack.enter_async_context(running_worker(engine, timing, tls, keys))
             for engine in engines
         ]
-        tokenizer = await stack.enter_async_context(running_tokenizer(registry, timing, tls=tls))
+        tokenizer = await stack.enter_async_context(
+            running_tokenizer(registry, timing, tls=tls, keys=keys)
+        )
         yield InProcessStack(directory.name, engines, running, tokenizer)
 
 
