@@ -107,12 +107,12 @@ class ChatLoad:
             async with self._places:
                 possible = self._prefixes.cached_at_best(prompt)
                 answer = await self._ask(messages, seed=1000 * number + turn)
+                spelled = await self._encode(answer.text)
+                self._prefixes.add(computed_tokens(prompt, spelled, answer.completion_tokens))
             if answer.prompt_tokens != len(prompt):
                 raise RuntimeError(
                     f"usage says {answer.prompt_tokens} prompt tokens, Render gives {len(prompt)}"
                 )
-            spelled = await self._encode(answer.text)
-            self._prefixes.add(computed_tokens(prompt, spelled, answer.completion_tokens))
             messages.append(Message(role="assistant", content=answer.text))
             generated = answer.completion_tokens - (answer.finish_reason == "stop")
             on_turn(
