@@ -40,9 +40,11 @@ _MOVABLE = frozenset({errors_pb2.ERROR_REASON_DRAINING, errors_pb2.ERROR_REASON_
 _KNOWN_REASONS = frozenset({FINISH_REASON_STOP, FINISH_REASON_LENGTH})
 
 
-def _lost() -> ServiceError:
+def _lost(*, is_final: bool = False) -> ServiceError:
     return ServiceError(
-        errors_pb2.ERROR_REASON_WORKER_LOST, "The server that was generating this answer was lost."
+        errors_pb2.ERROR_REASON_WORKER_LOST,
+        "The server that was generating this answer was lost.",
+        is_final=is_final,
     )
 
 
@@ -145,6 +147,7 @@ class RunningGeneration:
         self._tokenizer: TokenizerLink | None = None
         self._avoided: frozenset[WorkerLink] = frozenset()
         self._was_retried = self._is_over = False
+        self._num_lost_workers = 0
         self._has_started = False
         self._deadline: asyncio.TimerHandle | None = None
         if options.deadline is not None:
@@ -253,7 +256,9 @@ class RunningGeneration:
     def on_worker_lost(self, why: str) -> None:
         """The worker is gone: go elsewhere, or fail."""
         del why  # the link has logged it; it is of no use to a client
-        self._retry_or_fail(_lost())
+        self._num_lost_workers += 1
+        # Two in a row may be the request's own doing: a client that repeats it loses more of them.
+        self._retry_or_fail(_lost(is_final=self._num_lost_workers > 1))
 
     def on_tokenizer_lost(self, why: str) -> None:
         """The tokenizer is gone: go elsewhere, or fail. The worker may serve the next attempt."""

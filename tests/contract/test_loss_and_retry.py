@@ -98,7 +98,7 @@ async def test_a_worker_lost_after_delivery_is_an_error_once() -> None:
 
 
 async def test_a_request_aboard_two_lost_workers_is_not_tried_on_a_third() -> None:
-    """The second loss is the request's end, though a third worker is there."""
+    """The second loss is the request's end, for its client as well, though a third is there."""
     consumer = RecordingConsumer()
     async with scripted_scene(workers=3) as scene:
         scene.generate(consumer)
@@ -108,7 +108,7 @@ async def test_a_request_aboard_two_lost_workers_is_not_tried_on_a_third() -> No
         second.close()
         await consumer.hears("error")
 
-        assert [WORKER_LOST] == [error.reason for error in consumer.errors]
+        assert [(WORKER_LOST, True)] == [(e.reason, e.is_final) for e in consumer.errors]
         assert 2 == sum(len(stream.entries("submissions")) for stream in scene.worker_streams)
         assert nothing_open(scene)
 
@@ -122,7 +122,7 @@ async def test_a_lost_worker_without_another_is_an_error() -> None:
         scene.worker.close()
         await consumer.hears("error")
 
-        assert [WORKER_LOST] == [error.reason for error in consumer.errors]
+        assert [(WORKER_LOST, False)] == [(e.reason, e.is_final) for e in consumer.errors]
         assert nothing_open(scene)
 
 
