@@ -2,9 +2,11 @@
 
 A step's time is taken as that of its decoding sequences plus a price for each prompt token. Both
 follow what is measured: prices rise with the context, and other work on the machine slows all.
+Steps come in a coarse grain of sizes, since each size has kernels of its own (`kernel_cache`).
 """
 
 _WEIGHT = 0.3  # of a new measurement against all before it
+_GRAIN_TOKENS = 32
 _FEWEST_TOKENS = 32  # steps with fewer prompt tokens say little about the price of one
 
 
@@ -29,12 +31,15 @@ class StepSpeed:
     def prefill_tokens(self, num_decoding: int) -> int:
         """Prompt tokens for the next step: the maximum while nothing decodes.
 
-        Else what keeps the step within the target, but always some, so that prompts get on.
+        Else what keeps the step within the target, but always some, so that prompts get on; the
+        step's tokens in all are then a multiple of the grain.
         """
         if not num_decoding or not self._token_seconds:
             return self._max_tokens
         room = self._target_seconds - self._expected_decode_seconds(num_decoding)
-        return min(max(int(room / self._token_seconds), _FEWEST_TOKENS), self._max_tokens)
+        whole_step = num_decoding + max(int(room / self._token_seconds), _FEWEST_TOKENS)
+        num_tokens = whole_step - whole_step % _GRAIN_TOKENS - num_decoding
+        return min(max(num_tokens, _FEWEST_TOKENS), self._max_tokens)
 
     def _expected_decode_seconds(self, num_decoding: int) -> float:
         """That of the nearest number measured, the lower one first; 0 before any."""

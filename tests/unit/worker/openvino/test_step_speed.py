@@ -14,12 +14,12 @@ def test_a_step_without_decoding_is_full() -> None:
 
 
 def test_the_chunk_fits_the_time_that_decoding_leaves() -> None:
-    """100 ms less 20 ms of decoding, at 0.5 ms a token, are 160 tokens."""
+    """100 ms less 20 ms of decoding, at 0.5 ms a token, are 160, the 8 that decode included."""
     speed = StepSpeed(0.1, 512)
     speed.observe(0, 400, 0.2)
     speed.observe(8, 0, 0.02)
 
-    assert speed.prefill_tokens(8) == pytest.approx(160, abs=1)
+    assert speed.prefill_tokens(8) == 160 - 8
 
 
 def test_prompts_always_get_on() -> None:
@@ -40,7 +40,7 @@ def test_the_price_follows_what_is_measured() -> None:
     for _ in range(20):
         speed.observe(1, 200, 0.21)
 
-    assert (before, speed.prefill_tokens(1)) == (360, pytest.approx(90, abs=2))
+    assert (before, speed.prefill_tokens(1)) == (352 - 1, 64 - 1)
 
 
 def test_an_unknown_number_counts_as_the_nearest() -> None:
@@ -50,4 +50,18 @@ def test_an_unknown_number_counts_as_the_nearest() -> None:
     speed.observe(1, 0, 0.01)
     speed.observe(16, 0, 0.05)
 
-    assert speed.prefill_tokens(32) == speed.prefill_tokens(16) == pytest.approx(100, abs=1)
+    assert (speed.prefill_tokens(32), speed.prefill_tokens(16)) == (128 - 32, 96 - 16)
+
+
+@pytest.mark.parametrize("num_decoding", [1, 7, 8, 31, 32, 33])
+def test_steps_come_in_few_sizes(num_decoding: int) -> None:
+    """However speeds vary, decoding and prompt tokens add up to a multiple of 32."""
+    speed = StepSpeed(0.1, 512)
+    speed.observe(0, 400, 0.2)
+    sizes = set()
+    for milliseconds in range(10, 40):
+        speed.observe(num_decoding, 0, milliseconds / 1000)
+        sizes.add(num_decoding + speed.prefill_tokens(num_decoding))
+
+    assert all(size % 32 == 0 for size in sizes)
+    assert len(sizes) > 1
