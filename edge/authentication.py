@@ -39,7 +39,9 @@ def authenticate(request: web.Request, keys: KeyRing | None) -> None:
     """Tell the scope who calls. Raises ServiceError: invalid_api_key."""
     if keys is None or request.path in PROBE_PATHS:
         return
-    key = bearer_key(request.headers.get(hdrs.AUTHORIZATION, ""))
+    values = request.headers.getall(hdrs.AUTHORIZATION, ())
+    # Of two, somebody in between may have looked at the other.
+    key = bearer_key(values[0]) if len(values) == 1 else ""
     if not key:
         raise missing_key(_WHERE)
     holder = keys.find(key)

@@ -32,6 +32,8 @@ class KeyGate:
 
     def holder(self, context: grpc.aio.ServicerContext) -> KeyHolder:
         """Who makes a call. Raises ServiceError: invalid_api_key."""
+        if self._keys is None:
+            return anybody()
         return self.holder_of(key_of(context.invocation_metadata()))
 
     def holder_of(self, key: str) -> KeyHolder:
@@ -47,11 +49,9 @@ class KeyGate:
 
 
 def key_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """The bearer key in a call's metadata; empty for none."""
-    for name, value in metadata or ():
-        if name == AUTHORIZATION and isinstance(value, str):
-            return bearer_key(value)
-    return ""
+    """The bearer key in a call's metadata; empty for none, and for more than one."""
+    values = [value for name, value in metadata or () if name == AUTHORIZATION]
+    return bearer_key(str(values[0])) if len(values) == 1 else ""
 
 
 class _KeyCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpc is untyped

@@ -93,6 +93,16 @@ async def test_every_method_but_health_wants_a_known_key(ring: Ring, key: str | 
         assert health.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_two_keys_are_none(ring: Ring) -> None:
+    """Somebody in between may have looked at the other one."""
+    async with serving(ring(entry(KEY), entry(OTHER_KEY))) as worker:
+        both = OwnKey(KEY).metadata() + OwnKey(OTHER_KEY).metadata()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await worker.stub.GetModel(GetModelRequest(), metadata=both)
+
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_a_known_key_is_let_in_everywhere(ring: Ring) -> None:
     """Generate, Attach, GetModel and reflection."""
     metadata = OwnKey(KEY).metadata()

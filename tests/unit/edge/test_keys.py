@@ -83,6 +83,18 @@ async def test_without_a_key_nothing_is_told(
         assert_missing(await client.response())
 
 
+async def test_two_keys_are_none(keys: Keys) -> None:
+    """Somebody in between may have looked at the other one."""
+    async with (
+        running_edge(FakeBackend(), keys=keys(entry(KEY), entry(OTHER_KEY))) as server,
+        raw_client(server.port) as client,
+    ):
+        line = f"Authorization: Bearer {KEY}\r\n"
+        head = request_head("GET", "/v1/models", "1.1", {"Accept": "*/*"})
+        client.send(head.replace(b"Accept", line.encode() * 2 + b"Accept"))
+        assert_missing(await client.response())
+
+
 async def test_a_wrong_key_is_shown_masked(keys: Keys) -> None:
     """E7: the sender sees its ends, and the code invalid_api_key."""
     headers = {"Authorization": f"Bearer {UNKNOWN_KEY}"}

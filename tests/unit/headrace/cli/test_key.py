@@ -7,9 +7,11 @@ import pytest
 
 from headrace.access.caller import Limits
 from headrace.access.key_file import read_key_file
-from headrace.access.keys import hash_key
+from headrace.access.keys import hash_key, mint_key
 from headrace.cli.key import main
+from headrace.cli.main import main as command
 from headrace.runtime.errors import StartError
+from tests.support.keys import trusted_entry, write_keys
 
 
 def test_a_new_key_comes_with_an_entry_to_paste(
@@ -71,6 +73,25 @@ def test_a_key_is_hashed_from_stdin(
         assert output.out == f"{hash_key(key)}\n"
         assert ("found by trying" in output.err) == warns
         assert key not in output.err
+
+
+def test_the_shown_settings_hold_no_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Only the names of the files in which keys are, of every service."""
+    key = mint_key()
+    (tmp_path / "edge.key").write_text(key, encoding="utf-8")
+    write_keys(tmp_path / "keys.toml", trusted_entry(key))
+    names = f'file = "{tmp_path}/keys.toml"'
+    own = f'[edge.backend]\napi_key_file = "{tmp_path}/edge.key"'
+    tables = "\n".join(f"[{name}.keys]\n{names}" for name in ("edge", "worker", "tokenizer"))
+    (tmp_path / "headrace.toml").write_text(f"{tables}\n{own}\n", encoding="utf-8")
+    for service in ("edge", "worker", "tokenizer"):
+        config = ["--config", str(tmp_path / "headrace.toml"), "--print-config"]
+        assert command([service, *config]) == 0
+        shown = capsys.readouterr().out
+
+        assert names in shown
+        assert key not in shown
+        assert hash_key(key) not in shown
 
 
 @pytest.mark.parametrize("text", ["", "\n", "two keys", "one\ntwo"])
