@@ -102,10 +102,13 @@ class DetokenizeSession:
             for opened in frame.opens:
                 self._open(opened, answers)
             # Lists, since a repeated field costs a call for each element read.
-            num_tokens = len(frame.token_ids) + self._offer(frame.alternatives)
-            self._feed(frame.handles[:], frame.counts[:], frame.token_ids[:], answers)
-            if frame.alternatives:
-                outputs.check_offers(entry.handle for entry in frame.alternatives)
+            token_ids, alternatives = frame.token_ids[:], frame.alternatives
+            num_tokens = len(token_ids)
+            if alternatives:
+                num_tokens += self._offer(alternatives)
+            self._feed(frame.handles[:], frame.counts[:], token_ids, answers)
+            if alternatives:
+                outputs.check_offers(entry.handle for entry in alternatives)
             for closed in frame.closes:
                 self._close(closed, answers)
         finally:
