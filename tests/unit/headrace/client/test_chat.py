@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headrace.client.answers import OutputResult
+from headrace.client.answers import OutputResult, TokenLogprob
 from headrace.client.chat import ChatAnswer
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -64,6 +64,25 @@ async def test_a_new_attempt_drops_what_nobody_read() -> None:
 
     assert "new" == await answer.text()
     assert (False, True) == (had, answer.has_delivered)
+
+
+async def test_log_probabilities_are_those_of_the_text_taken() -> None:
+    """They gather with the text, and a new attempt drops both alike."""
+    old, first, second = (TokenLogprob(raw, -1.0, ()) for raw in (b"old", b"a", b"b"))
+    answer = ChatAnswer()
+    answer.logprobs_writer(0)("old", [old])
+    write = answer.logprobs_writer(0)
+    write("a", [first])
+    parts = aiter(answer)
+
+    assert answer.logprobs == []
+    assert await anext(parts) == "a"
+    assert answer.logprobs == [first]
+    write("b", [second])
+    answer.on_done()
+    assert answer.logprobs == [first]
+    assert [part async for part in parts] == ["b"]
+    assert answer.logprobs == [first, second]
 
 
 async def test_leaving_ends_an_unfinished_answer_only() -> None:
