@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from headrace.access.limits import Lease
+from headrace.rpc.errors import ServiceError
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from worker.engine.seam import EngineRequest, StartedEvent
 
@@ -36,6 +37,12 @@ class ActiveRequest:
     deadline: asyncio.TimerHandle | None = None
     counted_tokens: int = 0
     """Those of outputs that have not ended yet too; counted for limited callers only."""
+
+    def refuse(self, error: ServiceError) -> None:
+        """The engine did not take it: nothing of it was computed, and nothing is charged."""
+        self.outcomes.append(error.label)
+        if self.lease is not None:
+            self.lease.close(0, time.monotonic())
 
     @property
     def used_tokens(self) -> int:

@@ -112,7 +112,7 @@ class AttachSession:
         try:
             self._engine.submit(request, self)
         except ServiceError as error:
-            active.outcomes.append(error.label)
+            active.refuse(error)
             self._table.release(active)
             raise
 

@@ -62,7 +62,7 @@ class GenerateCall:
         try:
             self._engine.submit(request, self)
         except ServiceError as error:
-            active.outcomes.append(error.label)
+            active.refuse(error)
             self._open = {}
             raise
 

@@ -7,6 +7,8 @@ seconds use at most bound + bound * t / 60, beyond which only their own excess o
 goes. A hold that is older than its bucket's refilling is therefore worth less: oldest first.
 """
 
+from collections import OrderedDict
+
 _MINUTE_SECONDS = 60.0
 
 
@@ -27,8 +29,8 @@ class Bucket:
         self.bound = bound
         self._level = float(bound)
         self._at = now
-        # In the order in which they were made; the values say nothing.
-        self._holds: dict[Hold, None] = {}
+        # Those that may still give back, the oldest first; the values say nothing.
+        self._holds: OrderedDict[Hold, None] = OrderedDict()
         self._held = 0.0
 
     def level(self, now: float) -> float:
@@ -48,7 +50,7 @@ class Bucket:
     def settle(self, hold: Hold, used: float, now: float) -> None:
         """End a hold: give back what was not used, or take what was used beyond it."""
         self._refill(now)
-        del self._holds[hold]
+        self._holds.pop(hold, None)
         self._held = self._held - hold.refundable if self._holds else 0.0
         unused = hold.amount - used
         self._level += min(unused, hold.refundable)
@@ -76,12 +78,11 @@ class Bucket:
         """Restore the invariant; each hold is emptied once, so it costs nothing in the long run."""
         self._level = min(self._level, float(self.bound))
         excess = self._level + self._held - self.bound
-        if excess <= 0:
-            return
-        for hold in self._holds:
-            lost = min(excess, hold.refundable)
-            hold.refundable -= lost
+        while excess > 0 and self._holds:
+            oldest = next(iter(self._holds))
+            lost = min(excess, oldest.refundable)
+            oldest.refundable -= lost
             self._held -= lost
             excess -= lost
-            if excess <= 0:
-                return
+            if oldest.refundable <= 0:
+                del self._holds[oldest]

@@ -16,7 +16,7 @@ from headrace.access.caller import Caller, Limits
 from headrace.runtime.errors import StartError
 from headrace.runtime.settings import SettingsGroup
 
-_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*keys[ \t]*\]\]", re.MULTILINE)
+_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*keys[ \t]*\]\]")
 _ID_DIGITS = 12
 _MOST_A_MINUTE = 10**9
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -110,7 +110,7 @@ def _callers(content: Mapping[str, Any], name: str, text: str) -> Mapping[str, C
     if not (isinstance(entries, list) and entries and all(isinstance(e, dict) for e in entries)):
         # A file that is being written anew is empty for a moment: that must not lock all out.
         raise StartError(f"{name} has no [[keys]] entry")
-    lines = [text.count("\n", 0, found.start()) + 1 for found in _HEADER.finditer(text)]
+    lines = [number for number, line in enumerate(text.split("\n"), 1) if _HEADER.match(line)]
     found: dict[str, tuple[str, Caller]] = {}
     for index, values in enumerate(entries):
         place = f"entry {index + 1}"

@@ -232,6 +232,24 @@ async def test_tokens_are_settled_also_for_a_caller_who_leaves(ring: Ring) -> No
         assert holder.allowance.num_running == 0
 
 
+async def test_what_the_engine_refuses_costs_no_tokens(ring: Ring) -> None:
+    """It was counted as a request, and nothing of it was computed; in both forms."""
+    engine = ScriptedEngine()
+    engine.refusal = ServiceError(errors_pb2.ERROR_REASON_OVERLOADED, "the queue is full")
+    keys = ring(entry(KEY, more="tokens_per_minute = 1000"))
+    holder = keys.find(KEY)
+    async with serving(keys, engine) as worker:
+        error = await refusal(worker, KEY, max_tokens=900)
+        raw = RawAttach(worker.stub, KEY)
+        await raw.submit(1, generation(max_tokens=900))
+        await raw.read_until("terminals")
+
+        assert error.reason == errors_pb2.ERROR_REASON_OVERLOADED
+        assert holder.allowance.quota("tokens", time.monotonic()).remaining == 1000
+        assert holder.allowance.num_running == 0
+        raw.call.cancel()
+
+
 async def test_too_large_a_request_never_fits(ring: Ring) -> None:
     """More tokens than a whole minute has: refused without a time to wait."""
     async with serving(ring(entry(KEY, more="tokens_per_minute = 100"))) as worker:

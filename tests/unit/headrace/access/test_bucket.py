@@ -98,6 +98,18 @@ def test_a_hold_older_than_the_refilling_gives_nothing_back() -> None:
     assert bucket.level(60.0) == 60
 
 
+def test_holds_with_nothing_to_give_back_are_forgotten() -> None:
+    """A thousand long requests cost nothing on every refill."""
+    bucket = Bucket(BOUND, 0.0)
+    old = [bucket.hold(0.01, 0.0) for _ in range(1000)]
+    bucket.level(120.0)
+
+    assert not bucket._holds
+    for hold in old:
+        bucket.settle(hold, 0.01, 120.0)
+    assert bucket.level(120.0) == BOUND
+
+
 def test_waiting_as_long_as_is_said_is_enough() -> None:
     """The time comes from the bucket's own refilling."""
     bucket = Bucket(BOUND, 0.0)
