@@ -87,6 +87,12 @@ class FakeGeneration:
         text = b"".join(entry.token for entry in entries).decode()
         self._logprobs_writers[index](text, entries)
 
+    def _token(self, text: str, index: int) -> None:
+        if self.options.logprobs is None:
+            self.text(text, index)
+        else:
+            self.tokens(TokenLogprob(text.encode(), -0.5, ()), index=index)
+
     def finish(self, index: int = 0, reason: Finish = "stop") -> None:
         """An output ends."""
         self.consumer.on_finish(
@@ -106,7 +112,7 @@ class FakeGeneration:
         self.start()
         for index in range(self.options.n):
             for text in texts:
-                self.text(text, index)
+                self._token(text, index)
             self.finish(index, reason)
         self.done()
 
