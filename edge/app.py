@@ -14,6 +14,7 @@ from edge.chat import ChatHandler
 from edge.metrics import EdgeMetrics
 from edge.middleware import boundary
 from edge.openai.models import FoundModel, ModelCatalog, build_model, build_models
+from edge.openapi_route import OPENAPI_PATH, openapi_handler, openapi_surface
 from edge.profiles import LENIENT_PREFIXES, STRICT_PREFIX, ProfileBook
 from edge.rate_limits import rate_limit_headers
 from edge.replies import REQUEST_ID_HEADER, error_reply, json_reply, shown_path, unknown_url
@@ -54,6 +55,8 @@ def build_app(backend: ChatBackend, settings: EdgeSettings, state: ServiceState)
         (hdrs.METH_GET, "/ready"): _readiness(backend, state),
         (hdrs.METH_GET, "/metrics"): _metrics(metrics),
     }
+    surface = openapi_surface(profiles, settings, PREFIXES, CHAT_PATH)
+    handlers[hdrs.METH_GET, OPENAPI_PATH] = openapi_handler(surface)
     for prefix in PREFIXES:
         handlers[hdrs.METH_POST, prefix + CHAT_PATH] = chat.handle
         handlers[hdrs.METH_GET, f"{prefix}/models"] = _list_models(backend, catalog)

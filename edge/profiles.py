@@ -27,6 +27,11 @@ class ProfileBook:
         """Every profile there is."""
         return frozenset(self._profiles)
 
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        """All of them by name."""
+        return self._profiles
+
     def choose(
         self, key: str | None, host: str, alias: str | None, path: str
     ) -> tuple[str, Profile]:

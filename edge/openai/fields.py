@@ -49,6 +49,11 @@ class FieldSpec:
     note: str = ""
 
     @property
+    def has_neutral(self) -> bool:
+        """Whether some value asks for nothing."""
+        return self.is_neutral is not _never
+
+    @property
     def honoured_as(self) -> str | None:
         """The worker's name of it among the fields that it may honour or not."""
         if not self.is_optional or self.proto is None:

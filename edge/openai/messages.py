@@ -19,21 +19,21 @@ from edge.openai.tool_history import (
 from headrace.client.answers import ChatMessage, ToolCall
 
 MAX_MESSAGES = 2048
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _SYSTEM_ROLES = frozenset(("system", "developer"))
 _PART_TYPES = ("text", "refusal", "image_url", "input_audio", "file")
-_COMMON_KEYS = frozenset(("role", "content", "name"))
+COMMON_KEYS = frozenset(("role", "content", "name"))
 _ASSISTANT_KEYS = frozenset(
     ("refusal", "tool_calls", "function_call", "audio", "reasoning_content")
 )
-_KNOWN_KEYS = {
-    "assistant": _COMMON_KEYS | _ASSISTANT_KEYS,
-    "tool": _COMMON_KEYS | {"tool_call_id"},
+KNOWN_KEYS = {
+    "assistant": COMMON_KEYS | _ASSISTANT_KEYS,
+    "tool": COMMON_KEYS | {"tool_call_id"},
 }
 _CONTENT_TYPES = "one of a string or array of objects"
-_check_role = checks.one_of(*_ROLES)
-_check_name = checks.string(64, least=1, pattern=r"[^\s<|\\/>]+")
-_check_any_name = checks.string(256)
+_check_role = checks.one_of(*ROLES)
+MESSAGE_NAME = checks.string(64, least=1, pattern=r"[^\s<|\\/>]+")
+ANY_MESSAGE_NAME = checks.string(256)
 _check_text = checks.string()
 
 
@@ -102,7 +102,7 @@ class _MessageParser:
         )
 
     def _report(self, role: str, message: Mapping[str, Any]) -> None:
-        unknown = message.keys() - _KNOWN_KEYS.get(role, _COMMON_KEYS)
+        unknown = message.keys() - KNOWN_KEYS.get(role, COMMON_KEYS)
         self._ignored.update(f"messages[].{key}" for key in unknown if message[key] is not None)
 
     def _name(self, param: str, role: str, value: Any) -> str | None:
@@ -110,7 +110,7 @@ class _MessageParser:
             if role == "function" and self.rules.is_strict:
                 raise problems.missing(param)
             return None
-        check = _check_name if self.rules.is_strict else _check_any_name
+        check = MESSAGE_NAME if self.rules.is_strict else ANY_MESSAGE_NAME
         return check(param, value) or None
 
     def _tool_call_id(self, param: str, message: Mapping[str, Any]) -> str | None:

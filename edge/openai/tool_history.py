@@ -16,9 +16,9 @@ MAX_TOOL_CALLS = 128
 # The tokenizer's bound; more take longer to check than anybody should wait.
 MAX_CONVERSATION_CALLS = 4096
 _MAX_ID_CHARACTERS = 256
-_check_function_name = checks.string(64, least=1, pattern=r"[a-zA-Z0-9_-]+")
-_check_any_name = checks.string(256, least=1)
-_check_id = checks.string(_MAX_ID_CHARACTERS)
+FUNCTION_NAME = checks.string(64, least=1, pattern=r"[a-zA-Z0-9_-]+")
+ANY_FUNCTION_NAME = checks.string(256, least=1)
+CALL_ID = checks.string(_MAX_ID_CHARACTERS)
 _check_type = checks.one_of("function", "custom")
 _check_text = checks.string()
 
@@ -43,7 +43,7 @@ def parse_function_call(param: str, value: Any, *, is_strict: bool) -> ToolCall:
 
 def parse_tool_call_id(param: str, value: Any, *, is_strict: bool) -> str | None:
     """The call that a result names; None where none is needed. Raises ServiceError."""
-    call_id: str | None = None if value is None else _check_id(param, value)
+    call_id: str | None = None if value is None else CALL_ID(param, value)
     if call_id is None and is_strict:
         raise _missing_call_id(param)
     return call_id
@@ -92,7 +92,7 @@ def _parse_tool_call(param: str, value: Any, *, is_strict: bool) -> ToolCall:
         kind: str = _check_type(f"{param}.type", call["type"])
         if kind != "function":
             raise problems.unsupported_value(f"{param}.type", kind)
-    call_id: str = "" if call.get("id") is None else _check_id(f"{param}.id", call["id"])
+    call_id: str = "" if call.get("id") is None else CALL_ID(f"{param}.id", call["id"])
     if not call_id and is_strict:
         raise problems.missing(f"{param}.id")
     if call.get("function") is None:
@@ -104,7 +104,7 @@ def _parse_function(param: str, value: Any, call_id: str, *, is_strict: bool) ->
     function = checks.json_object(param, value)
     if function.get("name") is None:
         raise problems.missing(f"{param}.name")
-    check = _check_function_name if is_strict else _check_any_name
+    check = FUNCTION_NAME if is_strict else ANY_FUNCTION_NAME
     name: str = check(f"{param}.name", function["name"])
     return ToolCall(call_id, name, _arguments(param, function, is_strict=is_strict))
 

@@ -12,10 +12,10 @@ import orjson
 from edge.openai import checks, problems
 from edge.openai.request_limits import RequestLimits
 
-_MAX_TOOLS = 128
-_CHOICES = ("none", "auto", "required")
-_check_name = checks.string(64, least=1, pattern=r"[a-zA-Z0-9_-]+")
-_check_kind = checks.one_of("function", "custom")
+MAX_TOOLS = 128
+CHOICES = ("none", "auto", "required")
+TOOL_NAME = checks.string(64, least=1, pattern=r"[a-zA-Z0-9_-]+")
+TOOL_KIND = checks.one_of("function", "custom")
 _check_text = checks.string()
 
 
@@ -39,14 +39,14 @@ def settle_tools(values: dict[str, Any], limits: RequestLimits, *, strict: bool)
 def _entries(param: str, values: Sequence[Any]) -> Sequence[Any]:
     """The array without its nulls, which say nothing."""
     entries = [entry for entry in values if entry is not None]
-    if len(entries) > _MAX_TOOLS:
-        raise problems.array_too_long(param, _MAX_TOOLS, len(entries))
+    if len(entries) > MAX_TOOLS:
+        raise problems.array_too_long(param, MAX_TOOLS, len(entries))
     return entries
 
 
 def _settle_choice(param: str, choice: Any, field: str, entries: Sequence[Any]) -> None:
     if isinstance(choice, str):
-        checks.one_of(*_CHOICES)(param, choice)
+        checks.one_of(*CHOICES)(param, choice)
     elif choice is not None and not isinstance(choice, dict):
         raise problems.wrong_type(param, "one of a string or object", choice)
     if choice == "none":
@@ -80,13 +80,13 @@ def _check_size(tools: Sequence[Any], functions: Sequence[Any], most: int) -> No
 def _check_tool(param: str, value: Any) -> None:
     tool = checks.json_object(param, value)
     kind = _required(param, tool, "type")
-    _check_kind(f"{param}.type", kind)
+    TOOL_KIND(f"{param}.type", kind)
     _check_function(f"{param}.{kind}", _required(param, tool, kind))
 
 
 def _check_function(param: str, value: Any) -> None:
     function = checks.json_object(param, value)
-    _check_name(f"{param}.name", _required(param, function, "name"))
+    TOOL_NAME(f"{param}.name", _required(param, function, "name"))
     optional: dict[str, checks.Check] = {
         "description": _check_text,
         "parameters": checks.json_object,

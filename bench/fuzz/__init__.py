@@ -1,0 +1,1 @@
+"""Random requests to a running edge, after its OpenAPI document: `python -m bench.fuzz`."""
