@@ -10,6 +10,8 @@ goes. A hold that is older than its bucket's refilling is therefore worth less: 
 from collections import OrderedDict
 
 _MINUTE_SECONDS = 60.0
+_NOTHING = 1e-6
+"""Less than this is the last bits of floats."""
 
 
 class Hold:
@@ -84,5 +86,7 @@ class Bucket:
             oldest.refundable -= lost
             self._held -= lost
             excess -= lost
-            if oldest.refundable <= 0:
+            if oldest.refundable < _NOTHING:
                 del self._holds[oldest]
+                self._held -= oldest.refundable
+                oldest.refundable = 0.0
