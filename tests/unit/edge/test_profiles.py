@@ -1,11 +1,16 @@
 """Profiles as data, and the order in which one is chosen."""
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from edge import profile_data
 from edge.openai.profile import Profile
+from edge.openai.request_limits import RequestLimits
 from edge.profile_data import host_name, merge_own_profiles, shipped_profiles
 from edge.profiles import ProfileBook
 from edge.settings import EdgeSettings
@@ -133,3 +138,24 @@ def test_mistakes_in_settings(settings: dict[str, Any], part: str) -> None:
 def test_merging_leaves_what_is_no_table() -> None:
     """What is no table is left for validation to name."""
     assert {"mine": 3} == merge_own_profiles({"mine": 3})
+
+
+def test_examples_of_the_page() -> None:
+    """The settings that PROFILES.md shows are settings."""
+    page = Path(profile_data.__file__).with_name("PROFILES.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+
+    settings = [EdgeSettings(**tomllib.loads(block)["edge"]) for block in blocks]
+
+    own, aliases = settings
+    assert (300, False) == (own.profiles["shop"].default_max_tokens, own.profiles["shop"].strict)
+    assert (8192, True) == (own.profiles["openai"].max_tokens, own.profiles["openai"].strict)
+    assert "*" in aliases.aliases
+
+
+def test_page_names_every_key() -> None:
+    """PROFILES.md says what every key of a profile means."""
+    page = Path(profile_data.__file__).with_name("PROFILES.md").read_text(encoding="utf-8")
+
+    assert [] == [name for name in Profile.model_fields if f"`{name}`" not in page]
+    assert [] == [name for name in RequestLimits.model_fields if f"`{name}`" not in page]
