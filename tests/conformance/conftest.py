@@ -1,10 +1,12 @@
-"""The event loop that the conformance tests run on."""
+"""The event loop that the conformance tests run on, and the one real stack that they share."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
+
+from tests.support.served_seeds import ServedSeeds, served_seeds
 
 
 def pytest_asyncio_loop_factories(
@@ -12,3 +14,10 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The service's own loop."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSeeds]:
+    """The example of the vendors' documents, served with the default model."""
+    with served_seeds(tmp_path_factory.mktemp("served")) as served:
+        yield served

@@ -1,9 +1,9 @@
-// The official Node client against an edge: `node openai_client.mjs BASE_URL MODEL` prints one JSON
-// object of what it got. The test that runs it judges.
+// The official Node client against an edge: `node openai_client.mjs BASE_URL MODEL KEY` prints one
+// JSON object of what it got. The test that runs it judges.
 import OpenAI from "openai";
 
-const [baseURL, model] = process.argv.slice(2);
-const client = new OpenAI({ baseURL, apiKey: "sk-test", maxRetries: 0 });
+const [baseURL, model, apiKey] = process.argv.slice(2);
+const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
 const messages = [{ role: "user", content: "Say hello." }];
 const common = { model, messages, max_tokens: 8, temperature: 0 };
 
@@ -68,9 +68,9 @@ async function aborted() {
   return { aborted: stream.controller.signal.aborted };
 }
 
-async function failure(change) {
+async function failure(change, options = {}) {
   try {
-    await client.chat.completions.create({ ...common, ...change });
+    await client.withOptions(options).chat.completions.create({ ...common, ...change });
     return null;
   } catch (error) {
     return {
@@ -96,9 +96,9 @@ console.log(
     streamed: await streamed(),
     gathered: await gathered(),
     aborted: await aborted(),
-    unknownModel: await failure({ model: "no-such-model" }),
+    wrongKey: await failure({}, { apiKey: "not-a-key-of-anybody" }),
     outOfRange: await failure({ temperature: 3 }),
-    tooLong: await failure({ max_tokens: 1_000_000 }),
+    tooLong: await failure({ messages: [{ role: "user", content: "water ".repeat(20_000) }] }),
     models: await models(),
   }),
 );
