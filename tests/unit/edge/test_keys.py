@@ -56,6 +56,7 @@ def assert_missing(response: RawResponse) -> None:
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, None)
 
 
+@pytest.mark.wire("E7.no_key")
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -95,6 +96,7 @@ async def test_two_keys_are_none(keys: Keys) -> None:
         assert_missing(await client.response())
 
 
+@pytest.mark.wire("E7.bad_key")
 async def test_a_wrong_key_is_shown_masked(keys: Keys) -> None:
     """E7: the sender sees its ends, and the code invalid_api_key."""
     headers = {"Authorization": f"Bearer {UNKNOWN_KEY}"}
@@ -142,6 +144,7 @@ async def test_without_a_key_file_everybody_is_let_in() -> None:
     assert backend.generations[0].options.cache_salt == ""
 
 
+@pytest.mark.wire("E7.forbidden_model", "E7.unknown_model")
 async def test_a_model_that_the_key_does_not_admit_is_unknown(keys: Keys) -> None:
     """E7: 404 as for a model that there is not, word for word; the list leaves it out."""
     backend = FakeBackend(models=(MODEL, replace(MODEL, name="secret")))
