@@ -3,6 +3,7 @@
 Every path and method ends in one of ours, unknown ones too, so that each answer is OpenAI's.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -29,6 +30,8 @@ from headrace.rpc.errors import ServiceError
 PREFIXES = (STRICT_PREFIX, *LENIENT_PREFIXES)
 """What the paths of OpenAI's wire begin with; the profiles depend on it, the handlers do not."""
 CHAT_PATH = "/chat/completions"
+_OPENAI_VERSION = "2020-10-01"
+"""What OpenAI's own answers say: its API has had one version."""
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ExpectHandler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -86,6 +89,9 @@ def _sign(state: ServiceState) -> Callable[[web.Request, web.StreamResponse], Aw
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
         scope = scope_of(request)
         response.headers[REQUEST_ID_HEADER] = scope.request_id
+        milliseconds = round((time.monotonic() - scope.began) * 1000)
+        response.headers["openai-processing-ms"] = str(milliseconds)
+        response.headers["openai-version"] = _OPENAI_VERSION
         response.headers.update(rate_limit_headers(scope))
         response.headers[hdrs.SERVER] = "headrace"
         if state.is_draining:

@@ -1,6 +1,7 @@
 """What the edge knows of one HTTP request while it lasts."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -29,10 +30,13 @@ class OpenStream(Protocol):
 class RequestScope:
     """Identity of a request and what its log line will say; `limit` ends its work early.
 
+    `began` is when its head had arrived, in seconds of the monotonic clock.
+
     `holder` is whose key came with it: everybody, where no keys are configured.
     """
 
     request_id: str = field(default_factory=mint_request_id)
+    began: float = field(default_factory=time.monotonic)
     trace: TraceContext = field(default_factory=TraceContext)
     holder: KeyHolder = field(default_factory=anybody)
     profile: str | None = None

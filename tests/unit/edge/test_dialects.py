@@ -227,6 +227,16 @@ async def test_told(edge: EdgeServer, stream: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"n": 0}])
+async def test_headers_of_every_answer(edge: EdgeServer, fields: dict[str, Any]) -> None:
+    """Answers, streams and refusals say how long they took to begin, and OpenAI's version."""
+    headers = (await ask_as(edge, "openai", **fields)).headers
+
+    assert 0 <= int(headers["openai-processing-ms"]) < 60_000
+    assert "2020-10-01" == headers["openai-version"]
+    assert {"access-control-allow-origin", "set-cookie"}.isdisjoint(headers)
+
+
 async def test_options_of_the_worker(edge: EdgeServer, backend: FakeBackend) -> None:
     """What was taken is what is asked of the worker."""
     await ask_as(edge, "openpipe", temperature=123, n=3, seed=5, max_completion_tokens=9)
