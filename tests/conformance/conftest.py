@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 import uvloop
 
+from tests.conformance.golden_files import GoldenFiles
 from tests.support.served_seeds import ServedSeeds, served_seeds
 
 
@@ -21,3 +22,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedSeeds]:
     """The example of the vendors' documents, served with the default model."""
     with served_seeds(tmp_path_factory.mktemp("served")) as served:
         yield served
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Writing the transcripts anew."""
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/conformance/golden anew"
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(pytestconfig: pytest.Config) -> GoldenFiles:
+    """The transcripts on record."""
+    return GoldenFiles(bool(pytestconfig.getoption("--update-golden", default=False)))
