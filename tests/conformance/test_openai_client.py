@@ -109,10 +109,10 @@ async def test_options_arrive(client: openai.AsyncOpenAI, backend: FakeBackend) 
 async def test_ignored_fields_are_named(client: openai.AsyncOpenAI) -> None:
     """Fields without effect are named in a header, safely encoded."""
     response = await client.chat.completions.with_raw_response.create(
-        model=MODEL.name, messages=MESSAGES, user="u", extra_body={"bad\r\nname é": 1}
+        model=MODEL.name, messages=MESSAGES, store=True, extra_body={"bad\r\nname é": 1}
     )
 
-    assert "bad%0D%0Aname%20%C3%A9, user" == response.headers["x-headrace-ignored"]
+    assert "bad%0D%0Aname%20%C3%A9, store" == response.headers["x-headrace-ignored"]
 
 
 async def test_models(client: openai.AsyncOpenAI) -> None:
