@@ -13,7 +13,8 @@ from grpc_health.v1 import health
 from headrace.access.key_ring import KeyHolder, KeyRing, anybody
 from headrace.access.refusals import missing_key, unknown_key
 from headrace.rpc.bearer import AUTHORIZATION, bearer_key
-from headrace.rpc.errors import ServiceError, status_message, trailing_status
+from headrace.rpc.errors import ServiceError
+from headrace.rpc.server import refuse_call
 
 _WHERE = "the call's metadata (i.e. authorization: Bearer YOUR_KEY)"
 _HEALTH = f"/{health.SERVICE_NAME}/"
@@ -80,8 +81,7 @@ def _refusing(handler: Any, error: ServiceError) -> Any:
     """A handler of the same form that reads nothing of what was sent."""
 
     async def refuse(_request: Any, context: grpc.aio.ServicerContext) -> NoReturn:
-        await context.abort(error.row.grpc_code, status_message(error), trailing_status(error))
-        raise AssertionError("abort returns never")
+        await refuse_call(error, context)
 
     forms = (
         (handler.unary_unary, grpc.unary_unary_rpc_method_handler),

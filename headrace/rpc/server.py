@@ -68,9 +68,16 @@ def _guarded(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[
 
 
 async def _abort(error: Exception, context: grpc.aio.ServicerContext, method: str) -> NoReturn:
-    failure = _service_error(error, method)
-    trailer = trailing_status(failure)
-    await context.abort(failure.row.grpc_code, status_message(failure), trailer)
+    await refuse_call(_service_error(error, method), context)
+
+
+async def refuse_call(error: ServiceError, context: grpc.aio.ServicerContext) -> NoReturn:
+    """End a call with an error's status; a call whose caller has left ends as a cancelled one."""
+    try:
+        await context.abort(error.row.grpc_code, status_message(error), trailing_status(error))
+    except grpc.aio.InternalError as gone:
+        # gRPC could not write the status. Anything but this it would log as our failure.
+        raise asyncio.CancelledError from gone
     raise AssertionError("abort returns never")
 
 
