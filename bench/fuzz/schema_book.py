@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from jsonschema import Draft202012Validator
 from referencing import Registry
@@ -26,7 +27,7 @@ class SchemaBook:
         """The same by the schema at a JSON pointer."""
         validator = self._validators.get(pointer)
         if validator is None:
-            schema = {"$ref": f"{_ROOT}#{pointer}"}
+            schema = {"$ref": f"{_ROOT}#{quote(pointer)}"}
             validator = Draft202012Validator(schema, registry=self._registry)
             self._validators[pointer] = validator
         error = next(validator.iter_errors(value), None)
