@@ -48,7 +48,9 @@ class NumberRange:
         if number > self.most:
             raise problems.above_maximum(param, self.kind, self.most, number)
         if number < self.least or (self.above_least and number == self.least):
-            raise problems.below_minimum(param, self.kind, self.least, number)
+            raise problems.below_minimum(
+                param, self.kind, self.least, number, is_open=self.above_least
+            )
         return number
 
     def nearest(self, param: str, value: Any) -> Any:

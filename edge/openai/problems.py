@@ -51,11 +51,14 @@ def too_many_outputs(most: int, n: int, reason: str) -> ServiceError:
     )
 
 
-def below_minimum(param: str, kind: str, least: float, value: float) -> ServiceError:
-    """A number that is too small; `kind` is "integer" or "decimal"."""
+def below_minimum(
+    param: str, kind: str, least: float, value: float, *, is_open: bool = False
+) -> ServiceError:
+    """A number that is too small; `kind` is "integer" or "decimal", `is_open` excludes `least`."""
+    bound = f"{'>' if is_open else '>='} {number_text(least)}"
     return refused(
         f"Invalid '{param}': {kind} below minimum value. "
-        f"Expected a value >= {number_text(least)}, but got {number_text(value)} instead.",
+        f"Expected a value {bound}, but got {number_text(value)} instead.",
         param,
         f"{kind}_below_min_value",
     )

@@ -45,7 +45,7 @@ def _odd_text(generation: FakeGeneration) -> None:
 def _split_character(generation: FakeGeneration) -> None:
     first, rest = "é".encode()[:1], "é".encode()[1:]
     generation.tokens(
-        TokenLogprob(b" caf", -0.25, ((b" caf", -0.25),)),
+        TokenLogprob(b" (", -0.25, ((b" (", -0.25),)),
         TokenLogprob(first, -1.5, ((first, -1.5),)),
         TokenLogprob(rest, float("-inf"), ((b"s", -0.5),)),
     )

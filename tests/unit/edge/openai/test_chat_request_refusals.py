@@ -156,7 +156,7 @@ WRONG = (
     ({"ignore_eos": 1}, "ignore_eos", "invalid_type", "a boolean"),
     ({"presence_penalty": 2.5}, "presence_penalty", "decimal_above_max_value", "<= 2"),
     ({"frequency_penalty": -3}, "frequency_penalty", "decimal_below_min_value", ">= -2"),
-    ({"repetition_penalty": 0}, "repetition_penalty", "decimal_below_min_value", "got 0"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "decimal_below_min_value", "> 0, but got 0"),
     ({"logit_bias": []}, "logit_bias", "invalid_type", "an object, but got an array"),
     ({"logit_bias": {"1": 101}}, "logit_bias.1", "decimal_above_max_value", "<= 100"),
     ({"logit_bias": {"x": 1}}, "logit_bias", "invalid_value", "'x' is not a token id"),
