@@ -3,142 +3,22 @@
 `FIELD_CASES` is by name; `test_fields` sends every case of it under a strict and a lenient path.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
 
-from headrace.client.answers import GenerationOptions
-from tests.support.edge_server import RawResponse
+from tests.conformance.field_case import (
+    FieldCase,
+    Refusal,
+    above,
+    below,
+    choice,
+    decimal_above,
+    limit,
+    one_of,
+    sampling,
+    unknown,
+    unsupported,
+)
 from tests.support.fake_backend import MODEL
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What became of a request: its answer, what the backend was asked, what was logged."""
-
-    response: RawResponse
-    options: GenerationOptions
-    roles: tuple[str, ...]
-    log: Mapping[str, Any]
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """The sampling parameters that are set, numbers rounded to what a float holds."""
-        found: dict[str, Any] = {}
-        for descriptor, value in self.options.sampling.ListFields():
-            if descriptor.name == "logit_bias":
-                found[descriptor.name] = [(each.token_id, each.bias) for each in value]
-            else:
-                found[descriptor.name] = round(value, 6)
-        return found
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A value that is refused; `nearest` is what a lenient profile takes and tells instead."""
-
-    value: Any
-    message: str
-    code: str | None
-    param: str | None = None
-    nearest: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FieldCase:
-    """A field's case. `beside` is what else the request must hold for the field to mean anything.
-
-    `asked` is a value that asks for something, and `use` what becomes of it: `honoured` as `see`
-    shows and `expected` says, a `hint` that is named as ignored, or `refused` as `refusal` says,
-    under strict profiles alone (`refused strictly`) or under all. `neutral` values ask for nothing.
-    `wrong` is a value of another type and the words for the right one.
-    """
-
-    asked: Any
-    use: Literal["honoured", "hint", "refused strictly", "refused"] = "honoured"
-    see: Callable[[Seen], Any] = lambda _seen: None
-    expected: Any = None
-    refusal: tuple[str, str | None] | None = None
-    neutral: tuple[Any, ...] = ()
-    wrong: tuple[Any, str] | None = None
-    outside: Refusal | None = None
-    beside: Mapping[str, Any] = field(default_factory=dict)
-    required: bool = False
-
-
-_MOST = 2**32 - 1
-
-
-def _above(name: str, kind: str, most: object, got: object) -> str:
-    return (
-        f"Invalid '{name}': {kind} above maximum value. "
-        f"Expected a value <= {most}, but got {got} instead."
-    )
-
-
-def _below(name: str, kind: str, bound: str, got: object) -> str:
-    return (
-        f"Invalid '{name}': {kind} below minimum value. "
-        f"Expected a value {bound}, but got {got} instead."
-    )
-
-
-def _unknown(value: str, *supported: str) -> str:
-    listed = ", ".join(f"'{each}'" for each in supported)
-    return f"Invalid value: '{value}'. Supported values are: {listed}."
-
-
-def _one_of(value: str, *supported: str, param: str | None = None) -> Refusal:
-    return Refusal(value, _unknown(value, *supported), "invalid_value", param)
-
-
-def _sampling(
-    name: str, asked: float, neutral: tuple[float, ...], outside: Refusal, words: str = "a decimal"
-) -> FieldCase:
-    return FieldCase(
-        asked=asked,
-        see=lambda seen: seen.sampling,
-        expected={name: asked},
-        neutral=neutral,
-        wrong=("1", words),
-        outside=outside,
-    )
-
-
-def _decimal_above(name: str, most: float, got: float) -> Refusal:
-    message = _above(name, "decimal", most, got)
-    return Refusal(got, message, "decimal_above_max_value", nearest=f"{name}={most}")
-
-
-def _limit(name: str) -> FieldCase:
-    return FieldCase(
-        asked=7,
-        see=lambda seen: seen.options.max_tokens,
-        expected=7,
-        wrong=("7", "an integer"),
-        outside=Refusal(
-            0, _below(name, "integer", ">= 1", 0), "integer_below_min_value", nearest=f"{name}=1"
-        ),
-    )
-
-
-def _unsupported(name: str, asked: Any, **more: Any) -> FieldCase:
-    message = f"Unsupported parameter: '{name}' is not supported with this model."
-    values = {"use": "refused", "refusal": (message, "unsupported_parameter"), **more}
-    return FieldCase(asked=asked, **values)
-
-
-def _choice(name: str, field_name: str) -> FieldCase:
-    words = f"'{name}' is only allowed when '{field_name}' are specified."
-    return FieldCase(
-        asked="required",
-        use="refused",
-        refusal=(f"Invalid value for '{name}': {words}", None),
-        neutral=("none", "auto"),
-        wrong=(5, "one of a string or object"),
-        outside=_one_of("sometimes", "none", "auto", "required"),
-    )
-
 
 _CONVERSATION = {
     "model": FieldCase(
@@ -192,8 +72,8 @@ _CONVERSATION = {
 }
 
 _LENGTH = {
-    "max_tokens": _limit("max_tokens"),
-    "max_completion_tokens": _limit("max_completion_tokens"),
+    "max_tokens": limit("max_tokens"),
+    "max_completion_tokens": limit("max_completion_tokens"),
     "min_tokens": FieldCase(
         asked=2,
         see=lambda seen: seen.options.min_tokens,
@@ -202,7 +82,7 @@ _LENGTH = {
         wrong=("2", "an integer"),
         outside=Refusal(
             -1,
-            _below("min_tokens", "integer", ">= 0", -1),
+            below("min_tokens", "integer", ">= 0", -1),
             "integer_below_min_value",
             nearest="min_tokens=0",
         ),
@@ -214,7 +94,7 @@ _LENGTH = {
         neutral=(1,),
         wrong=("3", "an integer"),
         outside=Refusal(
-            129, _above("n", "integer", 128, 129), "integer_above_max_value", nearest="n=128"
+            129, above("n", "integer", 128, 129), "integer_above_max_value", nearest="n=128"
         ),
         beside={"max_tokens": 8},
     ),
@@ -239,7 +119,7 @@ _LENGTH = {
         wrong=(4, "an array of integers"),
         outside=Refusal(
             [-1],
-            _below("stop_token_ids[0]", "integer", ">= 0", -1),
+            below("stop_token_ids[0]", "integer", ">= 0", -1),
             "integer_below_min_value",
             "stop_token_ids[0]",
         ),
@@ -254,52 +134,52 @@ _LENGTH = {
 }
 
 _SAMPLING = {
-    "temperature": _sampling("temperature", 0.5, (1,), _decimal_above("temperature", 2, 123)),
-    "top_p": _sampling("top_p", 0.5, (1,), _decimal_above("top_p", 1, 123)),
-    "top_k": _sampling(
+    "temperature": sampling("temperature", 0.5, (1,), decimal_above("temperature", 2, 123)),
+    "top_p": sampling("top_p", 0.5, (1,), decimal_above("top_p", 1, 123)),
+    "top_k": sampling(
         "top_k",
         3,
         (0, -1),
         Refusal(
             -2,
-            _below("top_k", "integer", ">= -1", -2),
+            below("top_k", "integer", ">= -1", -2),
             "integer_below_min_value",
             nearest="top_k=-1",
         ),
         "an integer",
     ),
-    "min_p": _sampling("min_p", 0.25, (0,), _decimal_above("min_p", 1, 1.5)),
-    "seed": _sampling(
+    "min_p": sampling("min_p", 0.25, (0,), decimal_above("min_p", 1, 1.5)),
+    "seed": sampling(
         "seed",
         -5,
         (),
         Refusal(
             2**63,
-            _above("seed", "integer", 2**63 - 1, 2**63),
+            above("seed", "integer", 2**63 - 1, 2**63),
             "integer_above_max_value",
             nearest=f"seed={2**63 - 1}",
         ),
         "an integer",
     ),
-    "presence_penalty": _sampling(
-        "presence_penalty", -1.5, (0,), _decimal_above("presence_penalty", 2, 123)
+    "presence_penalty": sampling(
+        "presence_penalty", -1.5, (0,), decimal_above("presence_penalty", 2, 123)
     ),
-    "frequency_penalty": _sampling(
+    "frequency_penalty": sampling(
         "frequency_penalty",
         0.5,
         (0,),
         Refusal(
             -3,
-            _below("frequency_penalty", "decimal", ">= -2", -3),
+            below("frequency_penalty", "decimal", ">= -2", -3),
             "decimal_below_min_value",
             nearest="frequency_penalty=-2",
         ),
     ),
-    "repetition_penalty": _sampling(
+    "repetition_penalty": sampling(
         "repetition_penalty",
         1.25,
         (1,),
-        Refusal(0, _below("repetition_penalty", "decimal", "> 0", 0), "decimal_below_min_value"),
+        Refusal(0, below("repetition_penalty", "decimal", "> 0", 0), "decimal_below_min_value"),
     ),
     "logit_bias": FieldCase(
         asked={"5": 1.5, "6": 0},
@@ -309,7 +189,7 @@ _SAMPLING = {
         wrong=([], "an object"),
         outside=Refusal(
             {"5": 101},
-            _above("logit_bias.5", "decimal", 100, 101),
+            above("logit_bias.5", "decimal", 100, 101),
             "decimal_above_max_value",
             "logit_bias.5",
         ),
@@ -329,7 +209,7 @@ _SAMPLING = {
         wrong=("3", "an integer"),
         outside=Refusal(
             123,
-            _above("top_logprobs", "integer", 20, 123),
+            above("top_logprobs", "integer", 20, 123),
             "integer_above_max_value",
             nearest="top_logprobs=20",
         ),
@@ -381,14 +261,14 @@ _LABELS = {
         expected="default",
         neutral=("auto", "default"),
         wrong=(5, "a string"),
-        outside=_one_of("gold", "auto", "default", "flex", "scale", "priority", "fast"),
+        outside=one_of("gold", "auto", "default", "flex", "scale", "priority", "fast"),
     ),
     "prompt_cache_key": FieldCase(asked="k", use="hint", wrong=(5, "a string")),
     "prompt_cache_retention": FieldCase(
         asked="24h",
         use="hint",
         wrong=(24, "a string"),
-        outside=_one_of("1h", "in_memory", "24h"),
+        outside=one_of("1h", "in_memory", "24h"),
     ),
     "prompt_cache_options": FieldCase(asked={"a": 1}, use="hint", wrong=("x", "an object")),
     "prediction": FieldCase(
@@ -406,68 +286,68 @@ _LABELS = {
 }
 
 _TOOLS = {
-    "tools": _unsupported(
+    "tools": unsupported(
         "tools",
         [{"type": "function", "function": {"name": "f"}}],
         neutral=([], [None]),
         wrong=({}, "an array of objects"),
     ),
-    "tool_choice": _choice("tool_choice", "tools"),
-    "functions": _unsupported(
+    "tool_choice": choice("tool_choice", "tools"),
+    "functions": unsupported(
         "functions", [{"name": "f"}], neutral=([], [None]), wrong=("f", "an array of objects")
     ),
-    "function_call": _choice("function_call", "functions"),
+    "function_call": choice("function_call", "functions"),
 }
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _OTHERS = {
-    "response_format": _unsupported(
+    "response_format": unsupported(
         "response_format",
         {"type": "json_object"},
         neutral=({"type": "text"},),
         wrong=("json", "an object"),
         outside=Refusal(
             {"type": "x"},
-            _unknown("x", "text", "json_object", "json_schema"),
+            unknown("x", "text", "json_object", "json_schema"),
             "invalid_value",
             "response_format.type",
         ),
     ),
-    "modalities": _unsupported(
+    "modalities": unsupported(
         "modalities",
         ["text", "audio"],
         neutral=(["text"], []),
         wrong=("text", "an array of strings"),
         outside=Refusal(
-            ["image"], _unknown("image", "text", "audio"), "invalid_value", "modalities[0]"
+            ["image"], unknown("image", "text", "audio"), "invalid_value", "modalities[0]"
         ),
     ),
-    "audio": _unsupported(
+    "audio": unsupported(
         "audio",
         {"format": "wav", "voice": "alloy"},
         use="refused strictly",
         wrong=("wav", "an object"),
     ),
-    "reasoning_effort": _unsupported(
+    "reasoning_effort": unsupported(
         "reasoning_effort",
         "low",
         use="refused strictly",
         neutral=("none",),
         wrong=(5, "a string"),
-        outside=_one_of("huge", *_EFFORTS),
+        outside=one_of("huge", *_EFFORTS),
     ),
-    "verbosity": _unsupported(
+    "verbosity": unsupported(
         "verbosity",
         "low",
         use="refused strictly",
         neutral=("medium",),
         wrong=(5, "a string"),
-        outside=_one_of("none", "low", "medium", "high"),
+        outside=one_of("none", "low", "medium", "high"),
     ),
-    "moderation": _unsupported("moderation", {}, wrong=("x", "an object")),
-    "web_search_options": _unsupported("web_search_options", {}, wrong=("x", "an object")),
+    "moderation": unsupported("moderation", {}, wrong=("x", "an object")),
+    "web_search_options": unsupported("web_search_options", {}, wrong=("x", "an object")),
     **{
-        name: _unsupported(name, "x")
+        name: unsupported(name, "x")
         for name in (
             *("guided_json", "guided_regex", "guided_choice"),
             *("guided_grammar", "structured_outputs"),

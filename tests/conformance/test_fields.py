@@ -9,7 +9,8 @@ import structlog
 
 from edge.http_server import EdgeServer
 from edge.openai.fields import FIELDS
-from tests.conformance.field_cases import FIELD_CASES, FieldCase, Refusal, Seen
+from tests.conformance.field_case import FieldCase, Refusal, Seen
+from tests.conformance.field_cases import FIELD_CASES
 from tests.support.chat_requests import WHOLE
 from tests.support.edge_server import HELLO, RawResponse, ask, running_edge, wait_until
 from tests.support.fake_backend import FakeBackend
