@@ -22,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help serve test test-all check format protos bench bench-engine bench-reuse soak lock model clean
+.PHONY: help serve test test-all check format protos bench bench-engine bench-reuse soak fuzz lock model clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS='…']"
@@ -74,6 +74,10 @@ bench-reuse: $(DEV_STAMP) ## Measure prefix reuse of a multi-turn chat; writes b
 soak: $(DEV_STAMP) ## Load everything for 30 minutes, check that all comes back; ARGS='--minutes 5'
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m bench.soak $(ARGS)
+
+fuzz: $(DEV_STAMP) ## Send 100,000 random requests after /openapi.json; ARGS='--cases 2000 --seed 7'
+	@$(BIN)/headrace model pull
+	$(BIN)/python -m bench.fuzz --cases 100000 $(ARGS)
 
 # Lock files pin every package with its hashes for 3.11 and 3.12; they name no index. dev.lock comes
 # first: its generator of stubs holds protobuf at 6.x, and both must agree. Needs `uv`.

@@ -22,8 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.fuzz.drawing import draw_batch
-from bench.fuzz.run import FuzzPlan, FuzzResult, run_fuzz
+from bench.fuzz.run import FuzzPlan, FuzzResult, draw_apart, run_fuzz
 from bench.fuzz.sending import Sender
 from bench.fuzz.verdicts import Judge
 from bench.services import Tables, running_services
@@ -65,9 +64,13 @@ def _document(port: int) -> dict[str, Any]:
 
 def _teller() -> Callable[[FuzzResult], None]:
     began = last = time.monotonic()
+    num_shown = 0
 
     def tell(result: FuzzResult) -> None:
-        nonlocal last
+        nonlocal last, num_shown
+        for request, problems in result.failures[num_shown:_MOST_SHOWN]:
+            print("WRONG", problems, request.described(), flush=True)
+        num_shown = len(result.failures)
         now = time.monotonic()
         if now - last >= _TELL_SECONDS:
             last = now
@@ -99,11 +102,9 @@ async def _send_again(arguments: argparse.Namespace, port: int) -> int:
     document = _document(port)
     judge = Judge(document)
     batch = int(arguments.case.partition(".")[0])
-    requests = [
-        request
-        for request in draw_batch(document, arguments.seed, batch)
-        if request.case == arguments.case
-    ]
+    # What is drawn depends on the modules of a process too: it must be one like those of a run.
+    drawn = await draw_apart(document, arguments.seed, batch)
+    requests = [request for request in drawn if request.case == arguments.case]
     async with Sender(port, 1, arguments.deadline) as sender:
         for request, answer in await sender.send_all(requests):
             print(request.described())
@@ -119,11 +120,9 @@ def _report(result: FuzzResult, complaints: list[str], out: Path) -> None:
     print(f"slowest batch: {result.slowest_batch_seconds:.2f} s; next batch: {result.next_batch}")
     for complaint in complaints:
         print("log:", complaint)
-    for request, problems in result.failures[:_MOST_SHOWN]:
-        print("WRONG", problems, request.described())
     out.mkdir(parents=True, exist_ok=True)
     lines = [
-        json.dumps({"problems": problems, "request": json.loads(request.described())}) + "\n"
+        json.dumps({"problems": problems, **request.recorded()}) + "\n"
         for request, problems in result.failures
     ]
     (out / "fuzz-failures.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -1,7 +1,8 @@
 """One request as it is sent."""
 
 import json
-from dataclasses import dataclass
+from base64 import b64encode
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 Kind = Literal["positive", "negative", "bytes", "path"]
@@ -19,6 +20,11 @@ class FuzzRequest:
     target: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
+
+    def recorded(self) -> dict[str, object]:
+        """All of it, as JSON values."""
+        body = None if self.body is None else b64encode(self.body).decode()
+        return {**asdict(self), "body": body}
 
     def described(self) -> str:
         """A line of JSON for whoever reads of a failure."""

@@ -80,6 +80,12 @@ def _note(result: FuzzResult, judge: Judge, request: FuzzRequest, answer: FuzzAn
         result.failures.append((request, problems))
 
 
+async def draw_apart(document: Document, run_seed: int, batch: int) -> list[FuzzRequest]:
+    """One batch, drawn in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return await asyncio.wrap_future(pool.submit(draw_batch, document, run_seed, batch))
+
+
 async def _batches(plan: FuzzPlan, document: Document) -> AsyncIterator[Sequence[FuzzRequest]]:
     """Batches in order, a few of them drawn ahead."""
     drawn: dict[int, Future[list[FuzzRequest]]] = {}

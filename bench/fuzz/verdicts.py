@@ -72,7 +72,7 @@ class Judge:
         if operation is None:
             yield f"status {answer.status} for what is not described"
             return
-        content = operation["responses"][str(answer.status)].get("content", {})
+        content = operation["responses"].get(str(answer.status), {}).get("content", {})
         if answer.content_type not in content:
             yield f"content type {answer.content_type!r}"
             return
