@@ -46,7 +46,7 @@ def _prompt_is_cached(served: ServedSeeds) -> None:
     assert exchange(served.port, http_request(chat_body(_COUNT, max_tokens=1), headers=(_KEY,)))[0]
 
 
-@pytest.mark.wire("E1", "E2", "E3", "E4", "E6", "E9", "E11", "A5.first_chunk", "A5.superset")
+@pytest.mark.wire("E1", "E2", "E3", "E4", "E6", "E9", "E11", "E18", "A5.first_chunk", "A5.superset")
 @pytest.mark.parametrize("name", REQUESTS)
 def test_transcript(served: ServedSeeds, golden: GoldenFiles, name: str) -> None:
     """Under OpenAI's profile each stream is the one on record."""

@@ -5,10 +5,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from edge.http_server import EdgeServer
-from tests.support.edge_server import HELLO, RawClient, raw_client, request_head, running_edge
+from tests.support.edge_server import (
+    HELLO,
+    RawClient,
+    RawResponse,
+    raw_client,
+    request_head,
+    running_edge,
+)
 from tests.support.fake_backend import MODEL, FakeBackend
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+ORIGIN = {"Origin": "https://elsewhere.example"}
 PREFIXES = ("/v1", "/api/v1", "")
 # What each path takes; nothing takes anything else.
 TAKEN: dict[str, tuple[str, ...]] = {
@@ -37,11 +45,20 @@ async def client(edge: EdgeServer) -> AsyncIterator[RawClient]:
         yield client
 
 
+def require_headers(response: RawResponse) -> None:
+    """What every answer says of itself; nothing that would let a browser's scripts read it."""
+    headers = response.headers
+    assert headers["x-request-id"].startswith("req_")
+    assert headers["openai-processing-ms"].isdigit()
+    assert headers["openai-version"] == "2020-10-01"
+    assert not any(name.startswith("access-control-") for name in headers)
+
+
 async def require_refusal(
     client: RawClient, method: str, path: str, status: int, code: str
 ) -> dict[str, str]:
     """Refused, with all that belongs to it; without a body for HEAD. The connection goes on."""
-    client.send(request_head(method, path, "1.1", {"Content-Length": 0}))
+    client.send(request_head(method, path, "1.1", {**ORIGIN, "Content-Length": 0}))
     if method == "HEAD":
         response = await client.head()
         assert int(response.headers["content-length"]) > 0
@@ -56,8 +73,8 @@ async def require_refusal(
         assert path in response.error["message"]
     assert response.status == status
     assert response.headers["content-type"] == "application/json"
-    assert response.headers["x-request-id"].startswith("req_")
     assert response.headers["x-should-retry"] == "false"
+    require_headers(response)
     client.get("/health")
     assert (await client.response()).status == 200
     return response.headers
@@ -80,13 +97,13 @@ async def test_what_a_path_takes(client: RawClient, path: str) -> None:
     """The methods that it names work; HEAD is GET without the body."""
     for method in TAKEN[path]:
         if method == "POST":
-            client.post(HELLO, path=path)
+            client.post(HELLO, path=path, headers=ORIGIN)
         else:
-            client.get(path, method)
+            client.get(path, method, ORIGIN)
         response = await (client.head() if method == "HEAD" else client.response())
 
         assert response.status == 200
-        assert response.headers["x-request-id"].startswith("req_")
+        require_headers(response)
 
 
 @pytest.mark.wire("E7.unknown_url", "E15")

@@ -127,6 +127,7 @@ async def test_bad_body(paced: Stack, name: str) -> None:
     assert len(answer.body) < 1000
 
 
+@pytest.mark.wire("E7.context_overflow")
 @pytest.mark.parametrize("stream", [False, True])
 async def test_prompt_beyond_the_context(paced: Stack, stream: bool) -> None:
     """A prompt that is longer than the context is refused before anything is streamed."""

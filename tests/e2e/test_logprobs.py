@@ -71,6 +71,7 @@ async def streamed(client: openai.AsyncOpenAI, **fields: Any) -> list[tuple[str,
     return found
 
 
+@pytest.mark.wire("E6")
 @pytest.mark.parametrize("messages", [COUNT, EMOJI], ids=["words", "emoji"])
 async def test_streamed_is_whole_and_the_bytes_spell_the_text(
     client: openai.AsyncOpenAI, messages: list[dict[str, str]]
@@ -89,6 +90,7 @@ async def test_streamed_is_whole_and_the_bytes_spell_the_text(
         assert entry.logprob == pytest.approx(entry.top_logprobs[0].logprob)
 
 
+@pytest.mark.wire("E6")
 async def test_characters_of_several_tokens(client: openai.AsyncOpenAI) -> None:
     """Where nothing but parts of characters can be drawn, chunks still spell their own text."""
     tokenizer = Tokenizer.from_file(str(resolve_model(MODEL) / "tokenizer.json"))
@@ -134,6 +136,7 @@ async def test_what_was_not_asked_for_is_null(client: openai.AsyncOpenAI) -> Non
     assert all([chunk.choices[0].logprobs is None async for chunk in stream])
 
 
+@pytest.mark.wire("E6", "E11")
 async def test_a_stop_string_ends_the_entries_with_the_text(client: openai.AsyncOpenAI) -> None:
     """What it removed has no entry; the token in which it begins keeps what is in front of it."""
     fields = {"messages": COUNT, "max_tokens": 32, "temperature": 0}

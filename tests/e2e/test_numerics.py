@@ -44,6 +44,7 @@ async def test_text_with_and_without_reuse(exact: Stack, kind: str) -> None:
     assert cold_text
 
 
+@pytest.mark.wire("A5.determinism")
 @pytest.mark.parametrize("kind", _SAMPLING)
 async def test_text_alone_and_among_eight(exact: Stack, kind: str) -> None:
     """Eight requests at once give the texts that each gives alone."""

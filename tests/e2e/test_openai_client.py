@@ -61,6 +61,7 @@ async def test_streamed_answer(client: openai.AsyncOpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == 12
 
 
+@pytest.mark.wire("A4.seed", "A5.determinism", "E14")
 async def test_streamed_text_is_the_whole_text(client: openai.AsyncOpenAI) -> None:
     """The same seeded question gives the same text streamed and as a whole."""
     whole = await client.chat.completions.create(
@@ -74,6 +75,7 @@ async def test_streamed_text_is_the_whole_text(client: openai.AsyncOpenAI) -> No
     assert whole.choices[0].message.content == text
 
 
+@pytest.mark.wire("A1.reuse")
 async def test_cached_tokens_of_a_shared_prefix(client: openai.AsyncOpenAI) -> None:
     """The second request with a long shared prefix reports the tokens that it did not compute."""
 

@@ -60,6 +60,7 @@ def _require_overloaded(answer: Answer) -> None:
     assert int(answer.headers["retry-after"]) >= 1
 
 
+@pytest.mark.wire("E7.overloaded")
 async def test_surplus_is_refused_at_once(narrow_edge: Service) -> None:
     """Four run, four wait their turn, the others get 503 and Retry-After; nobody is slowed."""
     refused_after: list[float] = []

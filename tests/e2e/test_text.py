@@ -38,6 +38,7 @@ async def tokenizer(paced: Stack) -> AsyncIterator[TokenizerServiceStub]:
         yield TokenizerServiceStub(channel)
 
 
+@pytest.mark.wire("E11")
 @pytest.mark.parametrize("stop", _STOPS)
 async def test_stop_string_across_tokens(paced: Stack, stop: str) -> None:
     """A stop string ends the answer before it, wherever the tokens' borders are."""
@@ -58,6 +59,7 @@ async def test_stop_string_across_tokens(paced: Stack, stop: str) -> None:
     assert plain.usage == streamed.usage
 
 
+@pytest.mark.wire("E11")
 async def test_beginning_of_a_stop_string_is_given(paced: Stack) -> None:
     """What only began like a stop string is text in the end."""
     whole = await ask(paced.edge, chat_body(max_tokens=8))

@@ -81,6 +81,7 @@ async def ask_as(edge: EdgeServer, profile: str, **fields: Any) -> RawResponse:
     return await ask(edge.port, {**HELLO, **fields}, **under(profile))
 
 
+@pytest.mark.wire("A5.base_path", "A5.strict_and_lenient_paths")
 @pytest.mark.parametrize("path", [V1, API_V1, BARE])
 async def test_mounts(edge: EdgeServer, path: str) -> None:
     """The endpoint answers under every path of the vendors; the path decides how strictly."""
@@ -118,6 +119,7 @@ async def test_unknown_paths(edge: EdgeServer, path: str) -> None:
     assert (404, "unknown_url") == (response.status, response.error["code"])
 
 
+@pytest.mark.wire("A5.cached_tokens", "E4")
 @pytest.mark.parametrize("profile", USAGE)
 async def test_usage(edge: EdgeServer, profile: str) -> None:
     """Each profile's usage has OpenAI's fields and those that its clients read, no others."""
@@ -152,6 +154,7 @@ async def test_stream_without_usage(edge: EdgeServer, profile: str) -> None:
         assert {"id", "object", "created", "model", "choices"} <= chunk.keys()
 
 
+@pytest.mark.wire("A3.response", "A5.message_extras")
 @pytest.mark.parametrize("profile", USAGE)
 async def test_choice(edge: EdgeServer, profile: str) -> None:
     """A choice has OpenAI's fields, nulls included, and the vendor's own."""
@@ -165,6 +168,7 @@ async def test_choice(edge: EdgeServer, profile: str) -> None:
     assert expected == choice
 
 
+@pytest.mark.wire("A5.model_in_response")
 @pytest.mark.parametrize("profile", USAGE)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_model_echo(edge: EdgeServer, profile: str, stream: bool) -> None:

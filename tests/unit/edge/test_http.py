@@ -86,6 +86,7 @@ async def test_long_name_is_not_echoed_whole(edge: EdgeServer) -> None:
     assert f"`{'m' * 256}…`" in response.error["message"]
 
 
+@pytest.mark.wire("E17")
 @pytest.mark.parametrize("path", ["/v1/models/ps/paced-1.0", "/v1/models/ps%2Fpaced-1.0"])
 async def test_model_with_slash(client: RawClient, path: str) -> None:
     """A model's id may hold a slash, plain or encoded."""
@@ -127,6 +128,7 @@ async def test_no_http(client: RawClient, garbage: bytes) -> None:
     assert await client.reader.read() == b""
 
 
+@pytest.mark.wire("E16")
 async def test_request_ids(edge: EdgeServer, backend: FakeBackend) -> None:
     """Each response has a new x-request-id, never the client's and never the completion's."""
     given = {"x-request-id": "mine"}

@@ -49,6 +49,7 @@ def told(response: RawResponse, kind: str) -> tuple[int, int, str]:
     return int(limit), int(remaining), reset
 
 
+@pytest.mark.wire("E7.rate_limit", "E16")
 @pytest.mark.wire("E7.rate_limit")
 async def test_requests_beyond_the_minutes_are_refused_with_the_time_to_wait(keys: Keys) -> None:
     """E7: 429 of type requests, code rate_limit_exceeded; the wait is the bucket's."""

@@ -15,6 +15,7 @@ from tests.support.chat_requests import BASE, PROFILES, WHOLE, code_of, parsed
 from tests.support.fake_backend import MODEL
 
 
+@pytest.mark.wire("A3.n", "E18")
 @pytest.mark.parametrize(
     ("fields", "limits", "most"),
     [

@@ -41,6 +41,7 @@ def test_other_weights_have_another_fingerprint(directory: ModelDirectory, place
     assert len({before, changed, system_fingerprint(directory, "fast")}) == 3
 
 
+@pytest.mark.wire("E14")
 def test_config_tokenizer_and_numerics_each_change_the_fingerprint(
     directory: ModelDirectory,
 ) -> None:
