@@ -14,7 +14,7 @@ _DEFAULT_BASE = "openai"
 def host_name(host: str) -> str:
     """A Host header's value without its port, in lower case."""
     name, colon, port = host.strip().lower().rpartition(":")
-    has_port = colon and port.isascii() and port.isdigit()
+    has_port = colon and (not port or (port.isascii() and port.isdigit()))
     return (name if has_port else host.strip().lower()).rstrip(".")
 
 

@@ -19,6 +19,7 @@ from edge.openai.tool_history import (
 from headrace.client.answers import ChatMessage, ToolCall
 
 MAX_MESSAGES = 2048
+MAX_TOLD_KEYS = 256
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _SYSTEM_ROLES = frozenset(("system", "developer"))
 _PART_TYPES = ("text", "refusal", "image_url", "input_audio", "file")
@@ -53,7 +54,7 @@ class MessageRules:
 def parse_messages(
     value: Any, ignored: set[str], *, rules: MessageRules | None = None
 ) -> tuple[ChatMessage, ...]:
-    """Validate `messages`; adds the names of keys without effect to `ignored`.
+    """Validate `messages`; adds the names of keys without effect to `ignored`, up to a few hundred.
 
     Raises ServiceError naming the message, as in `messages[0].content`.
     """
@@ -102,6 +103,9 @@ class _MessageParser:
         )
 
     def _report(self, role: str, message: Mapping[str, Any]) -> None:
+        if len(self._ignored) > MAX_TOLD_KEYS:
+            # Nobody reads so many, and each would take its time.
+            return
         unknown = message.keys() - KNOWN_KEYS.get(role, COMMON_KEYS)
         self._ignored.update(f"messages[].{key}" for key in unknown if message[key] is not None)
 

@@ -58,10 +58,14 @@ def unknown_model(name: str) -> ServiceError:
 
 
 def masked(key: str) -> str:
-    """A key as its sender may be reminded of it: its ends, or nothing of a short one."""
+    """A key as its sender may be reminded of it: its ends, or nothing of a short one.
+
+    What was no UTF-8 in a header is a question mark: no answer could hold it.
+    """
     if len(key) < _SHOWN_FIRST + _SHOWN_LAST + _LEAST_HIDDEN:
         return "***"
-    return f"{key[:_SHOWN_FIRST]}***{key[-_SHOWN_LAST:]}"
+    shown = f"{key[:_SHOWN_FIRST]}***{key[-_SHOWN_LAST:]}"
+    return shown.encode("utf-8", "replace").decode()
 
 
 def limit_reached(error: LimitReachedError, caller: Caller, model: str) -> ServiceError:

@@ -50,7 +50,9 @@ def configure_logs(
 def _renderers(*, pretty: bool) -> list[structlog.typing.Processor]:
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if pretty:
-        return [strip, _spell_out, structlog.dev.ConsoleRenderer()]
+        # Without the values of variables, which other tracebacks show: they hold keys and prompts.
+        plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        return [strip, _spell_out, plain]
     return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 

@@ -112,6 +112,21 @@ async def test_a_wrong_key_is_shown_masked(keys: Keys) -> None:
     )
 
 
+async def test_a_key_of_no_character_is_refused_like_any_other(keys: Keys) -> None:
+    """Bytes that are no UTF-8 are a wrong key, not a failure of ours; nothing of them is logged."""
+    authorization = b"\r\nAuthorization: Bearer \xff\xfeabcdefghijklmnop\xed\xa0\x80\r\n"
+    async with running_edge(FakeBackend(), keys=keys(entry(KEY))) as server:
+        with capture_logs() as lines:
+            async with raw_client(server.port) as client:
+                head = request_head("GET", "/v1/models", "1.1", {})
+                client.send(head.replace(b"\r\n", authorization, 1))
+                response = await client.response()
+
+    assert response.status == 401
+    assert response.error["message"].startswith("Incorrect API key provided: ??abc***??. ")
+    assert "abcdefghijklmnop" not in str(lines)
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_probes_need_no_key(keys: Keys, path: str) -> None:
     """A kubelet has none."""

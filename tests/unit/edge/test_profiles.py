@@ -69,6 +69,7 @@ def test_key_of_a_profile_that_is_gone() -> None:
         ("[::1]:8000", "[::1]"),
         ("[::1]", "[::1]"),
         ("127.0.0.1:80", "127.0.0.1"),
+        ("host.example:", "host.example"),
         ("", ""),
     ],
 )

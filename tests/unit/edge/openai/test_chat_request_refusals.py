@@ -66,6 +66,14 @@ def test_too_much_structure(extra: bytes) -> None:
     assert "at most 250000 are allowed" in str(error)
 
 
+def test_too_many_small_entries() -> None:
+    """Numbers cost little each, and a body has room for millions of them."""
+    error = refusal(b'{"model": "m", "x": [' + b"1," * 500_001 + b"1]}")
+
+    assert (None, None) == (error.param, code_of(error))
+    assert "commas; at most 500000 are allowed" in str(error)
+
+
 @pytest.mark.parametrize("place", ["body", "message", "stream_options"])
 def test_too_many_properties(place: str) -> None:
     """No object may have more properties than anybody has a use for."""

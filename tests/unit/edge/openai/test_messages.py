@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edge.openai.messages import MessageRules, parse_messages
+from edge.openai.messages import MAX_TOLD_KEYS, MessageRules, parse_messages
 from edge.openai.tool_history import MAX_CONVERSATION_CALLS, MAX_TOOL_CALLS
 from headrace.client.answers import ChatMessage, ToolCall
 from headrace.rpc.errors import ServiceError
@@ -113,6 +113,13 @@ def test_keys_without_a_meaning_in_that_role_are_reported(rules: MessageRules) -
         "messages[].tool_call_id",
         "messages[].tool_calls",
     ]
+
+
+def test_of_very_many_such_keys_only_some_are_reported() -> None:
+    """A conversation of nothing but unknown keys takes no longer than reading it."""
+    _, ignored = parse(*({**ASK, **{f"{i}-{j}": 1 for j in range(40)}} for i in range(1000)))
+
+    assert MAX_TOLD_KEYS < len(ignored) < MAX_TOLD_KEYS + 50
 
 
 def test_premais_own_example_is_lenient() -> None:

@@ -14,6 +14,10 @@ from headrace.rpc.bearer import bearer_key, bearer_metadata
         ("0123456789abcdef", "01234***ef"),
         ("0123456789abcde", "***"),
         ("<token>", "***"),
+        (
+            b"\xffab\xed\xa0cdefghijklmnop\xc3\xbc\xfe".decode("utf-8", "surrogateescape"),
+            "?ab??***ü?",
+        ),
         ("", "***"),
     ],
 )

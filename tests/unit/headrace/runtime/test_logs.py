@@ -69,6 +69,22 @@ def test_an_exception_is_part_of_its_line() -> None:
 
 
 @pytest.mark.parametrize("style", ["json", "pretty"])
+def test_a_stack_shows_no_variable(style: str) -> None:
+    """Where something breaks, the key or the prompt at hand is not written out."""
+    stream = StringIO()
+    configure_logs(service="edge", style=style, stream=stream)
+    at_hand = "".join(reversed("daer yam ydobon tahw"))
+    try:
+        int(len(at_hand) * "x")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+
+    assert "ValueError" in stream.getvalue()
+    assert at_hand == "what nobody may read"
+    assert at_hand not in stream.getvalue()
+
+
+@pytest.mark.parametrize("style", ["json", "pretty"])
 def test_no_value_can_forge_a_line_or_command_a_terminal(style: str) -> None:
     """Line breaks and escape sequences that a client sent are spelt out, in one line."""
     stream = StringIO()
