@@ -34,8 +34,9 @@ class FieldSpec:
 
     `proto` is the field of the contract that it becomes, as message and path; with `is_optional` a
     model may lack it: then it is refused by name, or, where it is `is_droppable`, left out by
-    lenient profiles. `lenient` is the use that lenient profiles make of it, if another. `note` is
-    one sentence for the generated page.
+    lenient profiles. `lenient` is the use that lenient profiles make of it, if another. `neutral`
+    describes, of a refused field, the values that are neutral. `note` is one sentence for the
+    generated page.
     """
 
     name: str
@@ -46,12 +47,8 @@ class FieldSpec:
     is_optional: bool = False
     is_droppable: bool = False
     lenient: Use | None = None
+    neutral: checks.Check | None = None
     note: str = ""
-
-    @property
-    def has_neutral(self) -> bool:
-        """Whether some value asks for nothing."""
-        return self.is_neutral is not _never
 
     @property
     def honoured_as(self) -> str | None:
@@ -120,10 +117,17 @@ def _refused(
     note: str = "",
     *,
     is_neutral: Callable[[Any], bool] = _never,
+    neutral: checks.Check | None = None,
     lenient: Use | None = None,
 ) -> FieldSpec:
     return FieldSpec(
-        name=name, check=check, use=Use.REFUSED, is_neutral=is_neutral, lenient=lenient, note=note
+        name=name,
+        check=check,
+        use=Use.REFUSED,
+        is_neutral=is_neutral,
+        neutral=neutral,
+        lenient=lenient,
+        note=note,
     )
 
 
@@ -262,12 +266,14 @@ _OTHERS = (
         field_checks.response_format,
         "text; others are refused by name",
         is_neutral=_is("text"),
+        neutral=field_checks.TypedObject(checks.one_of("text")),
     ),
     _refused(
         "modalities",
         field_checks.modalities,
         "text; audio is refused by name",
         is_neutral=_is(("text",), ()),
+        neutral=checks.array(checks.one_of("text"), 1, of="strings"),
     ),
     _refused("audio", checks.json_object, lenient=Use.HINT),
     _refused(
@@ -275,6 +281,7 @@ _OTHERS = (
         checks.one_of(*_EFFORTS),
         "none; others are refused by name",
         is_neutral=_is("none"),
+        neutral=checks.one_of("none"),
         lenient=Use.HINT,
     ),
     _refused(
@@ -282,6 +289,7 @@ _OTHERS = (
         checks.one_of("low", "medium", "high"),
         "medium; others are refused by name",
         is_neutral=_is("medium"),
+        neutral=checks.one_of("medium"),
         lenient=Use.HINT,
     ),
     _refused("moderation", checks.json_object),

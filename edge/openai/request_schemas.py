@@ -68,8 +68,8 @@ def _value_schema(spec: FieldSpec, profile: Profile, limits: RequestLimits) -> S
     elsewhere = _checked_elsewhere(spec.name, profile)
     if elsewhere is not None:
         return elsewhere
-    if use is Use.REFUSED and not spec.has_neutral:
-        return {"type": "null"}
+    if use is Use.REFUSED:
+        return {"type": "null"} if spec.neutral is None else spec.neutral.schema()
     schema = _check_schema(spec.check, strict=profile.strict)
     if spec.name == "n" and profile.strict:
         schema["maximum"] = min(limits.max_outputs, schema["maximum"])
