@@ -47,7 +47,7 @@ class ActiveRequest:
     @property
     def used_tokens(self) -> int:
         """What the caller's limits are charged with."""
-        return len(self.request.prompt_token_ids) + max(self.output_tokens, self.counted_tokens)
+        return self.request.num_given_tokens + max(self.output_tokens, self.counted_tokens)
 
 
 class RequestTable:

@@ -70,8 +70,7 @@ class RequestGate:
         answer = request.max_tokens - len(request.output_prefix_token_ids)
         if not wire.HasField("max_tokens"):
             answer = min(answer, self._unbounded_answer_tokens)
-        tokens = len(request.prompt_token_ids) + request.n * answer
-        lease.reserve(tokens, time.monotonic())
+        lease.reserve(request.num_given_tokens + request.n * answer, time.monotonic())
 
 
 def _speak_for(caller: Caller, wire: GenerationRequest, info: ModelInfo) -> None:

@@ -58,6 +58,7 @@ class KeyRing:
         self._watch = FileWatch([file])
         self._holders: dict[str, KeyHolder] = {}
         self._problem = ""
+        self._is_unread = False
         self._profiles = profiles
         self._install(self._read())
 
@@ -72,9 +73,20 @@ class KeyRing:
         """Look at the file again and again, until cancelled; reading leaves the loop free."""
         while True:
             await asyncio.sleep(every_seconds)
+            await self.look()
+
+    async def look(self) -> None:
+        """Read the file if it has changed, and has not changed since the look before.
+
+        The beginning of a file that is still being written may read well: keys would be missing in
+        it, and the last one's limits.
+        """
+        if await asyncio.to_thread(self._watch.has_changed):
+            self._is_unread = True
+        elif self._is_unread or self._problem:
             # A repaired permission changes nothing that a watch sees: what failed is tried again.
-            if await asyncio.to_thread(self._watch.has_changed) or self._problem:
-                await self.reload()
+            self._is_unread = False
+            await self.reload()
 
     async def reload(self) -> None:
         """Read the file now."""

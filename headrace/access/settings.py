@@ -13,7 +13,7 @@ class KeysSettings(SettingsGroup):
     file: Path | None = None
     """TOML file with the hashed keys and what each may do; unset = everybody may do everything."""
     check_seconds: float = Field(default=1.0, gt=0, le=3600)
-    """How often is looked whether the file has changed, in seconds."""
+    """How often is looked at the file, in seconds; a changed one is read at the next quiet look."""
 
 
 class GenerationKeysSettings(KeysSettings):

@@ -250,6 +250,18 @@ async def test_what_the_engine_refuses_costs_no_tokens(ring: Ring) -> None:
         raw.call.cancel()
 
 
+async def test_tokens_to_continue_from_cost_what_a_prompt_costs(ring: Ring) -> None:
+    """They are computed likewise: whoever moves a prompt there gets nothing for it."""
+    keys = ring(entry(KEY, more="tokens_per_minute = 1000"))
+    async with serving(keys) as worker:
+        await generate(worker, KEY, output_prefix_token_ids=[1] * 500, max_tokens=501)
+        left = keys.find(KEY).allowance.quota("tokens", time.monotonic())
+        error = await refusal(worker, KEY, output_prefix_token_ids=[1] * 900, max_tokens=990)
+
+        assert left.remaining == pytest.approx(1000 - 3 - 500 - 1, abs=30)
+        assert "Requested 993." in error.message
+
+
 async def test_too_large_a_request_never_fits(ring: Ring) -> None:
     """More tokens than a whole minute has: refused without a time to wait."""
     async with serving(ring(entry(KEY, more="tokens_per_minute = 100"))) as worker:

@@ -97,6 +97,11 @@ class EngineRequest:
         """The keys of all outputs."""
         return range(self.first_key, self.first_key + self.n)
 
+    @property
+    def num_given_tokens(self) -> int:
+        """What there is to compute before the first new token: the prompt and the prefix."""
+        return len(self.prompt_token_ids) + len(self.output_prefix_token_ids)
+
 
 @dataclass(frozen=True, slots=True)
 class StartedEvent:

@@ -83,6 +83,25 @@ async def test_the_keys_follow_their_file(file: Path) -> None:
     assert len(asyncio.all_tasks()) == num_tasks
 
 
+async def test_a_file_is_read_when_it_changes_no_more(file: Path) -> None:
+    """What is half written may be a good file with other rights: it waits for a quiet look."""
+    whole = entry("two", more="concurrent_requests = 1") + entry("one")
+    keys = KeyRing(file)
+    write_keys(file, whole[: whole.index("concurrent")])
+    await keys.look()
+    seen = [keys.find("two")]
+    write_keys(file, whole)
+    await keys.look()
+    seen.append(keys.find("two"))
+    await keys.look()
+
+    assert seen == [None, None]
+    holder = keys.find("two")
+    assert holder is not None
+    assert holder.caller.limits.concurrent_requests == 1
+    assert keys.find("one") is not None
+
+
 async def test_without_a_file_there_are_no_keys() -> None:
     """Then everybody may do everything."""
     assert open_key_ring(KeysSettings()) is None

@@ -73,14 +73,13 @@ def test_a_stack_shows_no_variable(style: str) -> None:
     """Where something breaks, the key or the prompt at hand is not written out."""
     stream = StringIO()
     configure_logs(service="edge", style=style, stream=stream)
-    at_hand = "".join(reversed("daer yam ydobon tahw"))
+    at_hand = "what nobody may read"
     try:
         int(len(at_hand) * "x")
     except ValueError:
         structlog.get_logger().exception("failed")
 
     assert "ValueError" in stream.getvalue()
-    assert at_hand == "what nobody may read"
     assert at_hand not in stream.getvalue()
 
 
