@@ -204,7 +204,7 @@ def _settle_stream_options(draft: _Draft) -> None:
     draft.ignored.update(
         f"stream_options.{name}"
         for name, value in options.items()
-        if name != "include_usage" and value is not None
+        if name != "include_usage" and value is not None and value is not False
     )
 
 

@@ -58,7 +58,11 @@ _CONVERSATION = {
         asked={"include_usage": True},
         see=lambda seen: b'"usage":{' in seen.response.body,
         expected=True,
-        neutral=({}, {"include_usage": False}, {"include_usage": None}),
+        neutral=(
+            {},
+            {"include_usage": False},
+            {"include_usage": None, "include_obfuscation": False},
+        ),
         wrong=([], "an object"),
         outside=Refusal(
             {"include_usage": 1},

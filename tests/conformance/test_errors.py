@@ -18,6 +18,7 @@ from tests.support.edge_server import (
     ask,
     parse_events,
     raw_client,
+    request_head,
     running_edge,
 )
 from tests.support.fake_backend import FakeBackend
@@ -69,6 +70,22 @@ async def test_unparsable_json(edge: EdgeServer, body: bytes, path: str) -> None
     message = require_error(response, 400, _INVALID, None, None)
     assert message.startswith("We could not parse the JSON body of your request")
     assert response.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.wire("E7.never_422", "E16")
+@pytest.mark.parametrize("path", [CHAT, LENIENT_CHAT])
+async def test_bodies_that_are_too_large_or_too_slow(edge: EdgeServer, path: str) -> None:
+    """413 and 408 in the envelope; the connection ends, since the rest is not waited for."""
+    large = await ask(edge.port, {**HELLO, "padding": "x" * 100_000}, path=path)
+    async with raw_client(edge.port) as client:
+        client.send(request_head("POST", path, "1.1", {"Content-Length": 10}) + b"{")
+        slow = await client.response()
+
+    assert "100000 bytes" in require_error(large, 413, _INVALID, None, "request_too_large")
+    assert "0.2 seconds" in require_error(slow, 408, _INVALID, None, "request_timeout")
+    for response in (large, slow):
+        assert response.headers["x-should-retry"] == "false"
+        assert response.headers["connection"] == "close"
 
 
 @pytest.mark.wire("E7.unknown_parameter")

@@ -247,6 +247,15 @@ def test_streamed(served: ServedSeeds, name: str) -> None:
 
 
 @pytest.mark.wire("A5.expect_100_continue")
+@pytest.mark.parametrize("name", SHOWN)
+def test_100_continue(served: ServedSeeds, name: str) -> None:
+    """Older curls ask for every body above a kilobyte: each line is told to go on, and answered."""
+    line = streaming(name, most=1).rstrip("\n")
+
+    assert served.curl(f"{line} --header 'Expect: 100-continue'").statuses == (100, 200)
+
+
+@pytest.mark.wire("A5.expect_100_continue")
 def test_a_large_body_waits_for_100_continue(served: ServedSeeds, tmp_path: Path) -> None:
     """A client that asks before it sends a megabyte is told to go on, and answered."""
     body = SEEDS["polargrid"].partition("-d '")[2].rpartition("'")[0]
