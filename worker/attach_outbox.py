@@ -28,11 +28,15 @@ class AttachOutbox(RollingOutbox[AttachResponse]):
         token_ids: Sequence[int],
         logprobs: Sequence[OutputLogprobs] = (),
     ) -> None:
-        """Add one iteration's token entries, parallel arrays, with what logprobs they have."""
-        size = ARRAY_ENTRY_BYTES * len(token_ids)
+        """Add one iteration's token entries, parallel arrays, with what logprobs they have.
+
+        Alternatives count among the pending tokens too.
+        """
+        size, num_tokens = ARRAY_ENTRY_BYTES * len(token_ids), len(token_ids)
         if logprobs:
             size += sum(entry.ByteSize() + 4 for entry in logprobs)
-        frame = self._room_for(size, len(token_ids))
+            num_tokens += sum(len(entry.top_token_ids) for entry in logprobs)
+        frame = self._room_for(size, num_tokens)
         frame.handles.extend(handles)
         frame.counts.extend(counts)
         frame.token_ids.extend(token_ids)

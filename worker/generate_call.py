@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from headrace.rpc.limits import MAX_PENDING_TOKENS
 from headrace.worker.v1.generate_pb2 import GenerateResponse, OutputTokens
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from worker.active_requests import ActiveRequest, RequestTable
@@ -22,7 +23,8 @@ from worker.request_gate import RequestGate
 class GenerateCall:
     """The engine's sink for one call; engine keys are output indexes.
 
-    Events wait until the caller's stream takes them; n times max_tokens bounds them.
+    Events wait until the caller's stream takes them, as many as on a shared stream: a caller who
+    takes none is refused the rest.
     """
 
     def __init__(self, engine: Engine, table: RequestTable, requests: RequestGate) -> None:
@@ -31,6 +33,9 @@ class GenerateCall:
         self._requests = requests
         self._open: dict[int, ActiveRequest] = {}
         self._events: list[EngineEvents] = []
+        self._num_waiting = 0
+        self._weight = 1
+        """What a token counts among those that wait: with its alternatives."""
         self._failure: ServiceError | None = None
         self._wake = asyncio.Event()
 
@@ -44,12 +49,13 @@ class GenerateCall:
         request, lease = self._requests.accept(wire, 0, self._engine.info)
         active = self._table.open(wire, request, self._deadline, lease)
         self._open = dict.fromkeys(request.keys, active)
+        self._weight = 1 + (request.logprobs or 0)
         try:
             self._submit(request, active)
             while self._open or self._events:
                 await self._wake.wait()
                 self._wake.clear()
-                batches, self._events = self._events, []
+                batches, self._events, self._num_waiting = self._events, [], 0
                 for events in batches:
                     for response in self._responses(events):
                         await write(response)
@@ -78,10 +84,11 @@ class GenerateCall:
             next(iter(opened.values())).outcomes.append(outcome)
 
     def _deadline(self) -> None:
+        self._fail(errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "the request's time ran out")
+
+    def _fail(self, reason: "errors_pb2.ErrorReason.ValueType", message: str) -> None:
         # The engine is told at once: the caller may be slow to take what was written before.
-        self._failure = ServiceError(
-            errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "the request's time ran out"
-        )
+        self._failure = ServiceError(reason, message)
         self._abort(self._failure.label)
         self._wake.set()
 
@@ -96,6 +103,12 @@ class GenerateCall:
             self._close(ended)
         self._events.append(events)
         self._wake.set()
+        self._num_waiting += sum(events.counts) * self._weight
+        if self._num_waiting > MAX_PENDING_TOKENS and self._failure is None:
+            self._events.clear()
+            self._fail(
+                errors_pb2.ERROR_REASON_OVERLOADED, "the caller does not take what is generated"
+            )
 
     def _close(self, ended: EndedEvent) -> None:
         active = self._open.pop(ended.key)

@@ -27,7 +27,7 @@ class RollingOutbox(Generic[FrameT]):
         self._tokens = 0
         self._waiting: deque[tuple[FrameT, int]] = deque()
         self.pending_tokens = 0
-        """Tokens that wait in all frames."""
+        """Tokens that wait in all frames, and their alternatives."""
         self.merge_seconds = 0.0
         """Least time between two frames; its owner may change it at any time."""
 
