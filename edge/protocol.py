@@ -51,6 +51,11 @@ class EdgeProtocol(web.RequestHandler):
         self._connection: asyncio.Transport | None = None
         self.watcher: TransportWatcher | None = None
 
+    @property
+    def max_held_bytes(self) -> int:
+        """What a stream may hold back beside its text while its peer is slow; then `reset` it."""
+        return self._settings.max_held_bytes
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the transport, once."""
         self._connection = cast(asyncio.Transport, transport)

@@ -71,6 +71,8 @@ class StreamingSettings(SettingsGroup):
     """Unread bytes of one connection above which deltas are merged instead of written."""
     low_water_bytes: int = Field(default=64 * 1024, ge=0, le=2**30)
     """Unread bytes below which writing goes on."""
+    max_held_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**30)
+    """Log probabilities that are held back, in bytes, above which a slow client is dropped."""
     stall_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
     """A client is dropped that for so long, in seconds, stays above the low-water mark, takes
     nothing of what it was sent, or pipelines more than is buffered behind a running request."""

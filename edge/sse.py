@@ -9,7 +9,8 @@ one `transport.write` in the caller's own turn: no await, no task, no queue. Wha
 - the protocol says when the transport is paused or lost, so that nothing is asked before a write;
 - a lost transport takes nothing: what comes is dropped, the request is being aborted;
 - while the transport is paused, its peer being too slow, deltas gather and go out merged; a peer
-  that stays too slow is dropped by the protocol, which ends the handler.
+  that stays too slow is dropped by the protocol, which ends the handler. The text that gathers is
+  bounded by the answer; log probabilities are hundreds of times as large, and have a bound.
 
 Before the headers are out deltas gather likewise, and a new attempt of the backend forgets them.
 """
@@ -80,6 +81,7 @@ class SseWriter:
         self._is_started = False
         self._is_direct = False
         self._is_lost = False
+        self._held_bytes = 0
         self._end = b""
         self._is_ended = False
         self._wake = asyncio.Event()
@@ -148,11 +150,14 @@ class SseWriter:
         output.forget()
 
         def write(text: str, entries: Sequence[TokenLogprob]) -> None:
-            self._hold(output, text)
-            if not self._is_lost:
-                output.logprobs.append(encode_entries(entries))
+            if self._is_lost:
+                return
+            output.texts.append(text)
+            output.logprobs.append(encode_entries(entries))
             if self._is_direct:
                 self._flush(index, output)
+            else:
+                self._count_held(len(output.logprobs[-1]))
 
         return write
 
@@ -251,6 +256,12 @@ class SseWriter:
         if not self._is_lost:
             output.texts.append(text)
 
+    def _count_held(self, num_bytes: int) -> None:
+        self._held_bytes += num_bytes
+        if self._held_bytes > self._protocol.max_held_bytes and self.is_open:
+            self.on_lost()
+            self._protocol.reset()
+
     def _finish(self, end: bytes) -> None:
         self._end = end
         if self._is_direct:
@@ -260,6 +271,7 @@ class SseWriter:
     def _release(self) -> None:
         """Write all that was kept, each output's text in one chunk, and go on directly."""
         self._is_direct = True
+        self._held_bytes = 0
         for index, output in enumerate(self._outputs):
             self._flush(index, output)
         if self._end:

@@ -130,6 +130,27 @@ async def test_merged_deltas_keep_their_entries(backend: FakeBackend) -> None:
     assert contents(events) == []
 
 
+async def test_a_reader_too_slow_for_its_entries_is_dropped(backend: FakeBackend) -> None:
+    """Entries are much larger than their text: what is held back of them has a bound of its own."""
+    held = {"max_held_bytes": 100_000}
+    async with running_edge(backend, streaming=held) as edge, raw_client(edge.port) as client:
+        generation = await begun(client, backend, n=2)
+        writer: Any = generation.consumer
+        for _ in range(3):
+            # What has gone out counts no more.
+            writer.on_paused()
+            for number in range(500):
+                generation.tokens(token(b"word"), index=number % 2)
+            await client.event()
+            await client.event()
+        writer.on_paused()
+        for number in range(1000):
+            generation.tokens(token(b"word"), index=number % 2)
+        await generation.aborted.wait()
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()
+
+
 async def test_a_new_attempt_forgets_entries_too(backend: FakeBackend) -> None:
     """Before the headers are out a retry voids text and entries alike."""
     async with running_edge(backend) as edge, raw_client(edge.port) as client:
