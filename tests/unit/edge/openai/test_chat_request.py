@@ -219,11 +219,12 @@ def test_own_answer_as_history() -> None:
 
 
 def test_stream_options_empty() -> None:
-    """An empty stream_options asks for no usage; obfuscation is reported as without effect."""
+    """An empty stream_options asks for no usage; only asking for obfuscation is without effect."""
     assert not parse(stream=True, stream_options={}).include_usage
-    options = {"include_obfuscation": False}
-    actual = parse(stream=True, stream_options=options)
-    assert ("stream_options.include_obfuscation",) == actual.ignored
+    for is_asked in (True, False):
+        options = {"include_obfuscation": is_asked}
+        actual = parse(stream=True, stream_options=options)
+        assert (("stream_options.include_obfuscation",) if is_asked else ()) == actual.ignored
 
 
 @pytest.mark.parametrize("spec", [s for s in FIELDS if s.honoured_as], ids=lambda spec: spec.name)
