@@ -102,9 +102,7 @@ class RawClient:
         )
         self.send(body)
 
-    def get(
-        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
-    ) -> None:
+    def get(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> None:
         self.send(request_head(method, path, "1.1", headers or {}))
 
     async def head(self) -> RawResponse:
