@@ -39,7 +39,11 @@ def drifted() -> list[str]:
         fresh = Path(folder)
         generate(fresh)
         expected = {str(path.relative_to(fresh)) for path in fresh.glob("headrace/**/*_pb2*")}
-        present = {str(path.relative_to(ROOT)) for path in ROOT.glob("headrace/**/*_pb2*.py*")}
+        present = {
+            str(path.relative_to(ROOT))
+            for path in ROOT.glob("headrace/**/*_pb2*.py*")
+            if path.suffix != ".pyc"  # what Python caches beside them
+        }
         changed = {
             name
             for name in expected & present

@@ -8,9 +8,14 @@ from headrace.rpc.outbox import ARRAY_ENTRY_BYTES, RollingOutbox
 from headrace.tokenizer.v1.detokenize_pb2 import (
     DetokenizeFailure,
     DetokenizeResponse,
+    OutputDelta,
     StopHit,
     TokenBytes,
+    ToolCallArguments,
+    ToolCallBegin,
+    ToolCallEnd,
 )
+from tokenizer_svc.formats.events import EventKind, OutputEvent
 from tokenizer_svc.outputs import Answers
 from tokenizer_svc.spelling_detokenizer import SpelledToken
 
@@ -35,6 +40,10 @@ class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
             for start in range(0, len(spelled), _SPELLED_TOKENS):
                 entry = token_bytes(handle, spelled[start : start + _SPELLED_TOKENS])
                 self._room_for(entry.ByteSize() + 4).token_bytes.append(entry)
+        for handle, events in answers.events:
+            for event in events:
+                delta = output_delta(handle, event)
+                self._room_for(delta.ByteSize() + 6).output_deltas.append(delta)
         self._add_entries(answers, num_tokens)
         for handle, stop_index, consumed in answers.stop_hits:
             hit = StopHit(handle=handle, stop_index=stop_index, consumed_tokens=consumed)
@@ -74,6 +83,25 @@ class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
             frame.consumed_tokens.append(consumed)
             frame.released_tokens.append(released)
             frame.deltas.append(delta)
+
+
+def output_delta(handle: int, event: OutputEvent) -> OutputDelta:
+    """An event on the wire."""
+    call, text = event.call, event.text
+    match event.kind:
+        case EventKind.CONTENT:
+            return OutputDelta(handle=handle, content=text)
+        case EventKind.REASONING:
+            return OutputDelta(handle=handle, reasoning=text)
+        case EventKind.CALL_BEGIN:
+            begin = ToolCallBegin(index=call, name=text)
+            return OutputDelta(handle=handle, tool_call_begin=begin)
+        case EventKind.ARGUMENTS:
+            arguments = ToolCallArguments(index=call, text=text)
+            return OutputDelta(handle=handle, arguments=arguments)
+        case EventKind.CALL_END | EventKind.CALL_BROKEN:
+            end = ToolCallEnd(index=call, is_complete=event.kind is EventKind.CALL_END)
+            return OutputDelta(handle=handle, tool_call_end=end)
 
 
 def token_bytes(handle: int, tokens: Sequence[SpelledToken]) -> TokenBytes:

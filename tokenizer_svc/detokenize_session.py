@@ -16,12 +16,17 @@ from headrace.tokenizer.v1.detokenize_pb2 import (
 )
 from tokenizer_svc.activity import Activity
 from tokenizer_svc.detokenize_outbox import DetokenizeOutbox
+from tokenizer_svc.detokenizer import DecodingRules
+from tokenizer_svc.formats.catalog import TEXT
+from tokenizer_svc.formats.seam import ToolTypes
+from tokenizer_svc.formatted_detokenizer import FormatRules
 from tokenizer_svc.outputs import Answers, OutputTable
-from tokenizer_svc.registry import ModelRegistry
-from tokenizer_svc.request_mapping import stop_strings
+from tokenizer_svc.registry import ModelRegistry, TokenizerModel
+from tokenizer_svc.request_mapping import stop_strings, tool_types
 from tokenizer_svc.rules_cache import RulesCache
 from tokenizer_svc.settings import LimitSettings
 from tokenizer_svc.spelling_detokenizer import split_alternatives
+from tokenizer_svc.vocabulary import Vocabulary
 
 
 def _anything(model: str) -> None:
@@ -34,6 +39,7 @@ class OutputOpener:
     def __init__(self, registry: ModelRegistry, limits: LimitSettings) -> None:
         self._registry = registry
         self._rules = RulesCache(limits.max_shared_rules)
+        self._vocabularies: dict[tuple[str, frozenset[str]], Vocabulary] = {}
         self.limits = limits
 
     def open(self, request: DetokenizeOpen, outputs: OutputTable, answers: Answers) -> None:
@@ -42,19 +48,46 @@ class OutputOpener:
             message = f"{len(outputs)} outputs are open on this stream, as many as are allowed."
             raise ServiceError(errors_pb2.ERROR_REASON_OVERLOADED, message)
         model = self._registry.decoding(request.decoder)
+        types = tool_types(request.functions, self.limits)
+        prior, released = request.prior_token_ids[:], request.released_tokens
+        given = request.prior_alternatives
+        if request.decoder.output_format != TEXT:
+            alternatives = split_alternatives(given.counts, given.token_ids)
+            format_rules = self._format_rules(request, model, types)
+            whole_prior = (prior, released, alternatives)
+            outputs.open_formatted(request.handle, format_rules, whole_prior, answers)
+            return
         rules = self._rules.get(
             model.directory.name,
             model.vocabulary,
             stop_strings(request, self.limits),
             tuple(request.decoder.stop_token_ids),
         )
-        prior, released = request.prior_token_ids[:], request.released_tokens
         if request.token_bytes:
-            given = request.prior_alternatives
             alternatives = split_alternatives(given.counts, given.token_ids)
             outputs.open_spelling(request.handle, rules, (prior, released, alternatives), answers)
         else:
             outputs.open(request.handle, rules, prior, released, answers)
+
+    def _format_rules(
+        self, request: DetokenizeOpen, model: TokenizerModel, types: ToolTypes
+    ) -> FormatRules:
+        decoder = request.decoder
+        output_format = self._registry.find_format(decoder.output_format)
+        name, markers = model.directory.name, output_format.markers
+        vocabulary = self._vocabularies.get((name, markers))
+        if vocabulary is None:
+            vocabulary = self._vocabularies[name, markers] = model.vocabulary.showing(markers)
+        ends = tuple(decoder.stop_token_ids)
+        return FormatRules(
+            # Apart from those of plain text: what is harmless there may be a marker here.
+            decoding=self._rules.get(f"{name}\n{' '.join(sorted(markers))}", vocabulary, (), ends),
+            stops=DecodingRules(vocabulary, stop_strings(request, self.limits)),
+            output_format=output_format,
+            tool_types=types,
+            begins_in_reasoning=decoder.begins_in_reasoning,
+            spells=request.token_bytes,
+        )
 
 
 class DetokenizeSession:

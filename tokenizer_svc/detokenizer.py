@@ -121,6 +121,7 @@ class Detokenizer:
     )
 
     spelled: ClassVar[tuple[()]] = ()  # nobody asked how its tokens spell the text
+    events: ClassVar[tuple[()]] = ()  # its text has no format
 
     def __init__(self, rules: DecodingRules) -> None:
         self._rules = rules

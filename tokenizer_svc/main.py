@@ -11,11 +11,13 @@ from headrace.models.directory import open_model_directory
 from headrace.models.settings import ModelsSettings
 from headrace.rpc.limits import FrameTiming
 from headrace.rpc.server import GrpcServer
+from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
 from headrace.tokenizer.v1.service_pb2 import DESCRIPTOR
 from headrace.tokenizer.v1.service_pb2_grpc import add_TokenizerServiceServicer_to_server
 from tokenizer_svc.encoding_pool import EncodingPool
+from tokenizer_svc.formats.catalog import FormatCatalog
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 from tokenizer_svc.servicer import TokenizerServicer
 from tokenizer_svc.settings import TokenizerSettings
@@ -26,8 +28,13 @@ _log = structlog.get_logger(__name__)
 def load_models(settings: TokenizerSettings, models: ModelsSettings) -> ModelRegistry:
     """Read all models; takes about a second each. Raises StartError."""
     folders = [resolve_model(name, models.cache_dir) for name in settings.models]
+    directories = [open_model_directory(folder) for folder in folders]
+    unknown = settings.output_formats.keys() - {directory.name for directory in directories}
+    if unknown:
+        raise StartError(f"output_formats names models that are not served: {sorted(unknown)}")
     return ModelRegistry(
-        [TokenizerModel.load(open_model_directory(folder), settings) for folder in folders]
+        [TokenizerModel.load(directory, settings) for directory in directories],
+        FormatCatalog.installed(),
     )
 
 

@@ -11,6 +11,8 @@ from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
 from tokenizer_svc.detokenizer import DecodingRules, Detokenizer
 from tokenizer_svc.fallback_detokenizer import detokenizer_class
+from tokenizer_svc.formats.events import OutputEvent
+from tokenizer_svc.formatted_detokenizer import FormatRules, FormattedDetokenizer
 from tokenizer_svc.spelling_detokenizer import (
     Alternatives,
     SpelledToken,
@@ -18,7 +20,7 @@ from tokenizer_svc.spelling_detokenizer import (
     split_alternatives,
 )
 
-OutputState = Detokenizer | SpellingDetokenizer
+OutputState = Detokenizer | SpellingDetokenizer | FormattedDetokenizer
 
 
 @dataclass(slots=True)
@@ -26,7 +28,8 @@ class Answers:
     """What one frame made; the fields of DetokenizeResponse. The first four are parallel.
 
     `stop_hits` holds (handle, stop index, consumed tokens), `spelled` (handle, tokens that an entry
-    released), for outputs that asked.
+    released), for outputs that asked, `events` (handle, what an entry of an output with a format
+    says).
     """
 
     handles: list[int] = field(default_factory=list)
@@ -37,6 +40,7 @@ class Answers:
     closed_handles: list[int] = field(default_factory=list)
     failures: list[tuple[int, ServiceError]] = field(default_factory=list)
     spelled: list[tuple[int, list[SpelledToken]]] = field(default_factory=list)
+    events: list[tuple[int, list[OutputEvent]]] = field(default_factory=list)
 
     def add_entry(self, handle: int, state: OutputState, delta: str) -> None:
         """Acknowledge an output's tokens and send the text that they released."""
@@ -49,6 +53,9 @@ class Answers:
         if state.spelled:
             self.spelled.append((handle, state.spelled))
             state.spelled = []
+        if state.events:
+            self.events.append((handle, state.events))
+            state.events = []
 
 
 class OutputTable:
@@ -105,6 +112,21 @@ class OutputTable:
         if prior[0]:
             answers.add_entry(handle, state, delta)
 
+    def open_formatted(
+        self,
+        handle: int,
+        rules: FormatRules,
+        prior: tuple[Sequence[int], int, Alternatives],
+        answers: Answers,
+    ) -> None:
+        """Begin an output that is read in a format; `prior` as above.
+
+        Raises ServiceError for ids that are refused.
+        """
+        state = self._states[handle] = FormattedDetokenizer.resumed(rules, *prior)
+        if prior[0]:
+            answers.add_entry(handle, state, "")
+
     def offer(self, handle: int, counts: Sequence[int], token_ids: Sequence[int]) -> None:
         """Take the alternatives of tokens that `feed` brings next.
 
@@ -112,6 +134,8 @@ class OutputTable:
         """
         alternatives = split_alternatives(counts, token_ids)
         state = self._states.get(handle)
+        if isinstance(state, FormattedDetokenizer):
+            state = state.speller or state
         if isinstance(state, SpellingDetokenizer):
             state.offer(alternatives)
         elif state is not None:
@@ -121,7 +145,7 @@ class OutputTable:
         """Raise FrameViolationError for alternatives of tokens that did not come."""
         for handle in handles:
             state = self._states.get(handle)
-            if isinstance(state, SpellingDetokenizer):
+            if isinstance(state, SpellingDetokenizer | FormattedDetokenizer):
                 state.check_offers()
 
     def feed(

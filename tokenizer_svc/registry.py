@@ -13,25 +13,31 @@ from headrace.runtime.errors import StartError
 from headrace.tokenizer.v1.render_pb2 import Decoder
 from tokenizer_svc.chat_template import ChatTemplate, special_token_variables
 from tokenizer_svc.encoding import TextEncoder
+from tokenizer_svc.formats.catalog import TEXT, FormatCatalog, OutputFormat
+from tokenizer_svc.formats.detection import detected_format
 from tokenizer_svc.prompt_renderer import PromptRenderer
 from tokenizer_svc.settings import TokenizerSettings
 from tokenizer_svc.template_budget import RenderBounds
 from tokenizer_svc.vocabulary import Vocabulary, read_vocabulary
 
-OUTPUT_FORMAT_TEXT = "text"
+# What a caller asks for who wants the model's own format.
+MODELS_OWN_FORMAT = "model"
+_PROMPT_END_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerModel:
     """One model: what its files say, and the ways from text to ids and back.
 
-    `renderer` is None where the model has no chat template.
+    `renderer` is None where the model has no chat template. `output_format` is the name of the
+    format in which it writes.
     """
 
     directory: ModelDirectory
     vocabulary: Vocabulary
     encoder: TextEncoder
     renderer: PromptRenderer | None
+    output_format: str = TEXT
 
     @classmethod
     def load(cls, directory: ModelDirectory, settings: TokenizerSettings) -> Self:
@@ -44,16 +50,28 @@ class TokenizerModel:
         if template is not None:
             policy = settings.special_tokens_in_content
             renderer = PromptRenderer(template, encoder, directory.context_length, policy)
-        return cls(directory, vocabulary, encoder, renderer)
+        output_format = settings.output_formats.get(directory.name)
+        if output_format is None:
+            template_text = read_chat_template(directory.path) or ""
+            output_format = detected_format(template_text, encoder.marks)
+        return cls(directory, vocabulary, encoder, renderer, output_format)
 
     def decoder(self) -> Decoder:
-        """How answers of this model become text."""
+        """How answers of this model become text, all of it content."""
         return Decoder(
             model=self.directory.name,
             tokenizer_fingerprint=self.directory.tokenizer_fingerprint,
             stop_token_ids=sorted(self.directory.end_token_ids),
-            output_format=OUTPUT_FORMAT_TEXT,
+            output_format=TEXT,
         )
+
+    def formatted_decoder(self, output_format: OutputFormat, prompt: Sequence[int]) -> Decoder:
+        """How the answer to this prompt is read in a format."""
+        end = self.vocabulary.decode(prompt[-_PROMPT_END_TOKENS:], keep_special_tokens=True)
+        decoder = self.decoder()
+        decoder.output_format = output_format.name
+        decoder.begins_in_reasoning = output_format.begins_in_reasoning(end)
+        return decoder
 
     def prompt_renderer(self) -> PromptRenderer:
         """The renderer. Raises ServiceError where the model has no chat template."""
@@ -64,14 +82,26 @@ class TokenizerModel:
 
 
 class ModelRegistry:
-    """The models by served name, the default first. Raises StartError for two of one name."""
+    """The models by served name, the default first, and the formats in which they may write.
 
-    def __init__(self, models: Sequence[TokenizerModel]) -> None:
+    Raises StartError for two models of one name, and for one whose format is not known.
+    """
+
+    def __init__(
+        self, models: Sequence[TokenizerModel], formats: FormatCatalog | None = None
+    ) -> None:
+        self._formats = formats or FormatCatalog()
         self._models = {model.directory.name: model for model in models}
         if len(self._models) < len(models):
             names = sorted(model.directory.name for model in models)
             raise StartError(f"two models have the same served name: {', '.join(names)}")
         self._default = models[0].directory.name
+        for model in models:
+            if self._formats.find(model.output_format) is None:
+                raise StartError(
+                    f"output_formats: `{model.directory.name}` has `{model.output_format}`; known "
+                    f"are {', '.join(self._formats.names)}"
+                )
 
     @property
     def names(self) -> list[str]:
@@ -100,15 +130,20 @@ class ModelRegistry:
                 f"the request names {decoder.tokenizer_fingerprint or 'none'}."
             )
             raise ServiceError(errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER, message)
-        if decoder.output_format != OUTPUT_FORMAT_TEXT:
-            message = (
-                f"output_format is `{decoder.output_format}`; this build knows "
-                f"`{OUTPUT_FORMAT_TEXT}` only."
-            )
+        if decoder.output_format != TEXT:
+            self.find_format(decoder.output_format)
+        return model
+
+    def find_format(self, name: str) -> OutputFormat:
+        """The output format of that name. Raises ServiceError where it is not known."""
+        found = self._formats.find(name)
+        if found is None:
+            known = ", ".join(self._formats.names)
+            message = f"output_format is `{name}`; known are {known}, and thoughts+calls of them."
             raise ServiceError(
                 errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER, message, param="output_format"
             )
-        return model
+        return found
 
 
 def _template(directory: ModelDirectory, settings: TokenizerSettings) -> ChatTemplate | None:

@@ -1,12 +1,18 @@
 """Requests on the wire to validated values. Raises ServiceError that names the parameter."""
 
-from typing import NoReturn
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen
+from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen, FunctionSchema
 from headrace.tokenizer.v1.render_pb2 import BlockDigestParams
+from tokenizer_svc.formats.parameter_values import parameter_types
+from tokenizer_svc.formats.seam import ToolTypes
 from tokenizer_svc.settings import LimitSettings
+
+_MAX_FUNCTIONS = 128
 
 
 def stop_strings(request: DetokenizeOpen, limits: LimitSettings) -> tuple[str, ...]:
@@ -28,6 +34,34 @@ def stop_strings(request: DetokenizeOpen, limits: LimitSettings) -> tuple[str, .
     return stops
 
 
+def tool_types(functions: Sequence[FunctionSchema], limits: LimitSettings) -> ToolTypes:
+    """The types of the functions' parameters, within the limits."""
+    if len(functions) > _MAX_FUNCTIONS:
+        _refuse(f"functions has {len(functions)} entries; at most {_MAX_FUNCTIONS} are allowed.")
+    size = sum(len(function.parameters) for function in functions)
+    if size > limits.max_schema_characters:
+        _refuse(
+            f"functions has schemas of {size} characters; at most "
+            f"{limits.max_schema_characters} are allowed."
+        )
+    types: dict[str, dict[str, frozenset[str]]] = {}
+    for function in functions:
+        if not function.name or function.name in types:
+            _refuse(f"functions has the name `{function.name}` twice or an empty one.")
+        types[function.name] = parameter_types(_schema(function)) if function.parameters else {}
+    return types
+
+
+def _schema(function: FunctionSchema) -> Any:
+    try:
+        schema = json.loads(function.parameters)
+    except (ValueError, RecursionError):
+        schema = None
+    if not isinstance(schema, dict):
+        _refuse(f"functions has parameters of `{function.name}` that are no JSON object.")
+    return schema
+
+
 def checked_text(text: str, limits: LimitSettings) -> str:
     """A text of Encode or CountTokens, within the limits."""
     if len(text) > limits.max_text_characters:
@@ -45,5 +79,5 @@ def checked_block_size(params: BlockDigestParams) -> int:
     return params.block_size
 
 
-def _refuse(message: str, param: str) -> NoReturn:
+def _refuse(message: str, param: str = "functions") -> NoReturn:
     raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param=param)

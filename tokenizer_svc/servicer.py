@@ -27,8 +27,9 @@ from tokenizer_svc.call_gate import CallGate
 from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
 from tokenizer_svc.encoding import TextEncoder, TooManyTokensError
 from tokenizer_svc.encoding_pool import EncodingPool
+from tokenizer_svc.formats.catalog import TEXT, OutputFormat
 from tokenizer_svc.message_mapping import num_characters, template_messages
-from tokenizer_svc.registry import ModelRegistry, TokenizerModel
+from tokenizer_svc.registry import MODELS_OWN_FORMAT, ModelRegistry, TokenizerModel
 from tokenizer_svc.request_mapping import (
     checked_block_size,
     checked_text,
@@ -51,6 +52,7 @@ class TokenizerServicer(TokenizerServiceServicer):
         gate: KeyGate | None = None,
     ) -> None:
         """`gate` knows the callers; without one everybody may do everything."""
+        self._registry = registry
         self._callers = CallGate(registry, gate)
         self._pool = pool
         self._limits = limits
@@ -71,7 +73,8 @@ class TokenizerServicer(TokenizerServiceServicer):
             if request.HasField("block_digests"):
                 checked_block_size(request.block_digests)
             size = num_characters(messages)
-            response = await self._pool.run(size, _rendered, model, messages, request)
+            answered_as = self._answer_format(model, request)
+            response = await self._pool.run(size, _rendered, model, messages, request, answered_as)
             call.used_tokens = len(response.prompt_token_ids)
             return response
 
@@ -152,6 +155,14 @@ class TokenizerServicer(TokenizerServiceServicer):
             context_length=model.directory.context_length,
             open_outputs=self.activity.open_outputs,
             stray_entries=self.activity.stray_entries,
+            output_format=model.output_format,
+        )
+
+    def _answer_format(self, model: TokenizerModel, request: RenderRequest) -> OutputFormat:
+        """How the answer is to be read. Raises ServiceError for a format that is not known."""
+        name = request.output_format if request.HasField("output_format") else TEXT
+        return self._registry.find_format(
+            model.output_format if name == MODELS_OWN_FORMAT else name
         )
 
     def drain(self) -> None:
@@ -168,7 +179,10 @@ class TokenizerServicer(TokenizerServiceServicer):
 
 
 def _rendered(
-    model: TokenizerModel, messages: Sequence[Mapping[str, str | None]], request: RenderRequest
+    model: TokenizerModel,
+    messages: Sequence[Mapping[str, str | None]],
+    request: RenderRequest,
+    answered_as: OutputFormat,
 ) -> RenderResponse:
     """The answer to Render; runs on a thread."""
     limit = request.max_prompt_tokens if request.HasField("max_prompt_tokens") else None
@@ -178,7 +192,9 @@ def _rendered(
         params = request.block_digests
         root = root_digest(params.block_size, params.model, params.lora, params.cache_salt)
         digests = block_digests(root, params.block_size, ids)
-    response = RenderResponse(decoder=model.decoder(), block_digests=digests)
+    is_text = answered_as.name == TEXT
+    decoder = model.decoder() if is_text else model.formatted_decoder(answered_as, ids)
+    response = RenderResponse(decoder=decoder, block_digests=digests)
     _extend(response.prompt_token_ids, ids)
     return response
 

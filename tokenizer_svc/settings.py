@@ -36,6 +36,8 @@ class LimitSettings(SettingsGroup):
     """Stop strings of one output."""
     max_stop_string_characters: int = Field(default=4096, ge=1)
     """Length of one stop string, in characters."""
+    max_schema_characters: int = Field(default=262_144, ge=0)
+    """Length of the schemas of all functions of one output together, in characters."""
     max_shared_rules: int = Field(default=32, ge=1)
     """Sets of stop strings for which is kept, between outputs, which tokens cannot begin one."""
 
@@ -55,6 +57,8 @@ class TokenizerSettings(SettingsGroup):
     """Threads that render templates and encode; with one, short texts wait for long ones."""
     special_tokens_in_content: SpecialTokensInContent = "text"
     """Special tokens spelt out in messages: plain text, refused, or read as what they say."""
+    output_formats: dict[str, str] = Field(default_factory=dict)
+    """Output formats by served name of a model, where what is found out is not wanted."""
     drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
     """How long open outputs may go on after a request to stop, in seconds."""
     heartbeat_seconds: float = Field(default=5.0, gt=0, le=60)

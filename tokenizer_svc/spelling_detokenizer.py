@@ -8,7 +8,7 @@ know nothing of it.
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -52,6 +52,8 @@ class SpellingDetokenizer:
 
     `spelled` are the tokens released since it was last taken.
     """
+
+    events: ClassVar[tuple[()]] = ()  # its text has no format
 
     __slots__ = (
         "_held",
@@ -157,7 +159,7 @@ class SpellingDetokenizer:
         offered = self._offered.popleft() if self._offered else ()
         self._num_held += 1 + len(offered)
         if self._num_held > MAX_HELD:
-            raise _too_many_held()
+            raise too_many_held()
         alternatives = [speller.alternative(each) for each in offered]
         self._waiting.append((speller.take(token_id), alternatives))
         delta = text.feed((token_id,))
@@ -197,10 +199,11 @@ class SpellingDetokenizer:
         return self._release()
 
 
-def _too_many_held() -> ServiceError:
+def too_many_held() -> ServiceError:
+    """Why an output fails of which too many tokens wait."""
     return ServiceError(
         errors_pb2.ERROR_REASON_INVALID_REQUEST,
         f"More than {MAX_HELD} tokens and alternatives wait for the text that they spell: a stop"
-        " string or a run of single bytes holds it back.",
+        " string, a run of single bytes or a call that is not yet sure holds it back.",
         param="logprobs",
     )

@@ -6,8 +6,8 @@ for those that would be characters by themselves.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,20 @@ class Vocabulary:
             visible[0] = token_id, self.first_token_bytes.get(token_id, part)
         text = "".join(self._texts(visible))
         return text.removeprefix(" ") if self.strips_leading_space else text
+
+    def showing(self, texts: Container[str]) -> "Vocabulary":
+        """The same vocabulary, in which special ids that say one of these are text like others."""
+        shown = {
+            token_id: raw
+            for token_id, raw in self.special_bytes.items()
+            if raw.decode("utf-8", "replace") in texts
+        }
+        if not shown:
+            return self
+        token_bytes = list(self.token_bytes)
+        for token_id, raw in shown.items():
+            token_bytes[token_id] = raw
+        return replace(self, token_bytes=token_bytes, silent_ids=self.silent_ids.difference(shown))
 
     def _texts(self, tokens: Iterable[tuple[int, bytes]]) -> Iterator[str]:
         # Without byte fallback everything is one group.

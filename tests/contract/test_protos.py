@@ -50,6 +50,7 @@ MESSAGES = "tests/contract/test_tokenizer_messages.py"
 MAPPING = "tests/unit/worker/test_request_mapping.py"
 UNARY = "tests/contract/test_tokenizer_unary.py"
 DETOKENIZE = "tests/contract/test_tokenizer_detokenize.py"
+FORMATS = "tests/contract/test_tokenizer_formats.py"
 CHANGES = f"{MAPPING}::test_each_field_changes_the_engine_request"
 REFUSED = f"{MAPPING}::test_a_use_of_what_is_not_honoured_is_refused_by_name"
 BIAS = f"{MAPPING}::test_logit_bias_is_bounded"
@@ -128,6 +129,7 @@ READERS: dict[str, str] = {
     "tokenizer.v1.RenderRequest.messages": UNARY,
     "tokenizer.v1.RenderRequest.max_prompt_tokens": UNARY,
     "tokenizer.v1.RenderRequest.block_digests": UNARY,
+    "tokenizer.v1.RenderRequest.output_format": f"{FORMATS}::test_render_names_the_format",
     "tokenizer.v1.Message.role": UNARY,
     "tokenizer.v1.Message.content": UNARY,
     "tokenizer.v1.Message.name": UNARY,
@@ -169,6 +171,9 @@ READERS: dict[str, str] = {
     "tokenizer.v1.DetokenizeOpen.released_tokens": DETOKENIZE,
     "tokenizer.v1.DetokenizeOpen.token_bytes": DETOKENIZE,
     "tokenizer.v1.DetokenizeOpen.prior_alternatives": DETOKENIZE,
+    "tokenizer.v1.DetokenizeOpen.functions": f"{FORMATS}::test_values_are_of_their_types",
+    "tokenizer.v1.FunctionSchema.name": f"{FORMATS}::test_values_are_of_their_types",
+    "tokenizer.v1.FunctionSchema.parameters": f"{FORMATS}::test_values_are_of_their_types",
     "tokenizer.v1.TokenAlternatives.handle": DETOKENIZE,
     "tokenizer.v1.TokenAlternatives.counts": DETOKENIZE,
     "tokenizer.v1.TokenAlternatives.token_ids": DETOKENIZE,
@@ -178,6 +183,7 @@ READERS: dict[str, str] = {
     "tokenizer.v1.Decoder.tokenizer_fingerprint": DETOKENIZE,
     "tokenizer.v1.Decoder.stop_token_ids": DETOKENIZE,
     "tokenizer.v1.Decoder.output_format": DETOKENIZE,
+    "tokenizer.v1.Decoder.begins_in_reasoning": f"{FORMATS}::test_thoughts_opened_by_the_prompt",
 }
 
 

@@ -200,7 +200,7 @@ async def test_an_open_that_cannot_be_is_refused(
     ("field", "value", "reason"),
     [
         ("model", "other", errors_pb2.ERROR_REASON_MODEL_NOT_FOUND),
-        ("output_format", "hermes", errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER),
+        ("output_format", "hermes+qwen3", errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER),
         ("output_format", "", errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER),
     ],
 )

@@ -21,6 +21,7 @@ from headrace.tokenizer.v1.detokenize_pb2 import (
     DetokenizeOpen,
     DetokenizeRequest,
     DetokenizeResponse,
+    OutputDelta,
     StopHit,
     TokenAlternatives,
 )
@@ -83,6 +84,7 @@ class SeenOutput:
     failure: DetokenizeFailure | None = None
     spelled: list[bytes] = field(default_factory=list)
     alternatives: list[bytes] = field(default_factory=list)
+    said: list[OutputDelta] = field(default_factory=list)
 
 
 @dataclass
@@ -156,6 +158,8 @@ class RawDetokenize:
             seen = self.outputs.setdefault(entry.handle, SeenOutput())
             seen.spelled += _split(entry.spelled, entry.lengths)
             seen.alternatives += _split(entry.alternatives, entry.alternative_lengths)
+        for event in frame.output_deltas:
+            self.outputs.setdefault(event.handle, SeenOutput()).said.append(event)
         rows = zip(
             frame.handles, frame.consumed_tokens, frame.released_tokens, frame.deltas, strict=True
         )

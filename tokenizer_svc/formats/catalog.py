@@ -39,8 +39,8 @@ _SHIPPED: tuple[ToolFormat | ReasoningFormat, ...] = (
     ToolFormat("qwen3_coder", qwen3_coder.MARKERS, qwen3_coder.Qwen3CoderParser),
     ToolFormat("llama3_json", (llama3_json.PYTHON_TAG,), lambda _: llama3_json.Llama3JsonParser()),
     ToolFormat("mistral", mistral.MARKERS, lambda _: mistral.MistralParser()),
-    ReasoningFormat("deepseek_r1", _THINK, _deepseek_r1),
-    ReasoningFormat("qwen3", _THINK, _qwen3),
+    ReasoningFormat("deepseek_r1", _THINK, reasoning.OPEN, _deepseek_r1),
+    ReasoningFormat("qwen3", _THINK, reasoning.OPEN, _qwen3),
 )
 _PLAIN = ToolFormat(TEXT, (), _text)
 
@@ -57,6 +57,10 @@ class OutputFormat:
     def markers(self) -> frozenset[str]:
         """Special tokens that the parser must see as text."""
         return frozenset((*self.calls.markers, *(self.thoughts.markers if self.thoughts else ())))
+
+    def begins_in_reasoning(self, prompt_end: str) -> bool:
+        """Whether a prompt that ends so has opened the thoughts."""
+        return self.thoughts is not None and prompt_end.rstrip().endswith(self.thoughts.opens)
 
     def parser(self, tool_types: ToolTypes, *, begins_in_reasoning: bool) -> EventParser:
         """A parser for one output."""

@@ -49,9 +49,11 @@ class ToolFormat:
 class ReasoningFormat:
     """How thoughts are written in front of an answer. `markers` as above.
 
-    `make` gets the parser of the answer, and whether the prompt's end has opened the thoughts.
+    `opens`: a prompt that ends with this, blanks aside, has opened the thoughts. `make` gets the
+    parser of the answer, and whether that is so.
     """
 
     name: str
     markers: tuple[str, ...]
+    opens: str
     make: Callable[[EventParser, bool], EventParser]

@@ -97,6 +97,7 @@ class DetokenizeOpen(_message.Message):
     RELEASED_TOKENS_FIELD_NUMBER: _builtins.int
     TOKEN_BYTES_FIELD_NUMBER: _builtins.int
     PRIOR_ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    FUNCTIONS_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Strictly increasing in the stream, never reused."""
     released_tokens: _builtins.int
@@ -121,6 +122,12 @@ class DetokenizeOpen(_message.Message):
         is not read. Unset = they have none. Needs token_bytes.
         """
 
+    @_builtins.property
+    def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionSchema]:
+        """Functions that the output may call, at most 128, their names different; read by output formats
+        whose values have no type of their own. Empty = such values are strings.
+        """
+
     def __init__(
         self,
         *,
@@ -131,14 +138,43 @@ class DetokenizeOpen(_message.Message):
         released_tokens: _builtins.int = ...,
         token_bytes: _builtins.bool = ...,
         prior_alternatives: Global___TokenAlternatives | None = ...,
+        functions: _abc.Iterable[Global___FunctionSchema] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "prior_alternatives", b"prior_alternatives"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "handle", b"handle", "prior_alternatives", b"prior_alternatives", "prior_token_ids", b"prior_token_ids", "released_tokens", b"released_tokens", "stop_strings", b"stop_strings", "token_bytes", b"token_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "functions", b"functions", "handle", b"handle", "prior_alternatives", b"prior_alternatives", "prior_token_ids", b"prior_token_ids", "released_tokens", b"released_tokens", "stop_strings", b"stop_strings", "token_bytes", b"token_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DetokenizeOpen: _TypeAlias = DetokenizeOpen  # noqa: Y015
+
+@_typing.final
+class FunctionSchema(_message.Message):
+    """What is known of a function."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, not empty."""
+    parameters: _builtins.str
+    """JSON schema of its arguments, an object; empty = none. All schemas of an output together have
+    at most `limits.max_schema_characters` characters.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        parameters: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "parameters", b"parameters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunctionSchema: _TypeAlias = FunctionSchema  # noqa: Y015
 
 @_typing.final
 class TokenAlternatives(_message.Message):
@@ -219,6 +255,7 @@ class DetokenizeResponse(_message.Message):
     CLOSED_HANDLES_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     TOKEN_BYTES_FIELD_NUMBER: _builtins.int
+    OUTPUT_DELTAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _frames_pb2.FrameHeader:
         """Number, acknowledgement, hello, draining."""
@@ -237,7 +274,9 @@ class DetokenizeResponse(_message.Message):
 
     @_builtins.property
     def deltas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Released text since the last entry, possibly empty; as long as handles."""
+        """Released text since the last entry, possibly empty; as long as handles. Always empty for outputs
+        with an output format other than `text`, whose text comes in output_deltas.
+        """
 
     @_builtins.property
     def stop_hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___StopHit]:
@@ -257,6 +296,12 @@ class DetokenizeResponse(_message.Message):
         the delta that it spells, or in an earlier one.
         """
 
+    @_builtins.property
+    def output_deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputDelta]:
+        """What outputs with an output format other than `text` say, in order; it comes in the frame of the
+        entry that acknowledges it, or in an earlier one.
+        """
+
     def __init__(
         self,
         *,
@@ -269,14 +314,145 @@ class DetokenizeResponse(_message.Message):
         closed_handles: _abc.Iterable[_builtins.int] | None = ...,
         failures: _abc.Iterable[Global___DetokenizeFailure] | None = ...,
         token_bytes: _abc.Iterable[Global___TokenBytes] | None = ...,
+        output_deltas: _abc.Iterable[Global___OutputDelta] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_handles", b"closed_handles", "consumed_tokens", b"consumed_tokens", "deltas", b"deltas", "failures", b"failures", "handles", b"handles", "header", b"header", "released_tokens", b"released_tokens", "stop_hits", b"stop_hits", "token_bytes", b"token_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_handles", b"closed_handles", "consumed_tokens", b"consumed_tokens", "deltas", b"deltas", "failures", b"failures", "handles", b"handles", "header", b"header", "output_deltas", b"output_deltas", "released_tokens", b"released_tokens", "stop_hits", b"stop_hits", "token_bytes", b"token_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DetokenizeResponse: _TypeAlias = DetokenizeResponse  # noqa: Y015
+
+@_typing.final
+class OutputDelta(_message.Message):
+    """A piece of an output that is written in markup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_BEGIN_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_END_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """The output."""
+    content: _builtins.str
+    """Text of the answer."""
+    reasoning: _builtins.str
+    """Text of the thoughts in front of it."""
+    @_builtins.property
+    def tool_call_begin(self) -> Global___ToolCallBegin:
+        """A call of a function begins."""
+
+    @_builtins.property
+    def arguments(self) -> Global___ToolCallArguments:
+        """The open call's arguments go on."""
+
+    @_builtins.property
+    def tool_call_end(self) -> Global___ToolCallEnd:
+        """The open call ends."""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        content: _builtins.str = ...,
+        reasoning: _builtins.str = ...,
+        tool_call_begin: Global___ToolCallBegin | None = ...,
+        arguments: Global___ToolCallArguments | None = ...,
+        tool_call_end: Global___ToolCallEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "content", b"content", "event", b"event", "reasoning", b"reasoning", "tool_call_begin", b"tool_call_begin", "tool_call_end", b"tool_call_end"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "content", b"content", "event", b"event", "handle", b"handle", "reasoning", b"reasoning", "tool_call_begin", b"tool_call_begin", "tool_call_end", b"tool_call_end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["content", "reasoning", "tool_call_begin", "arguments", "tool_call_end"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___OutputDelta: _TypeAlias = OutputDelta  # noqa: Y015
+
+@_typing.final
+class ToolCallBegin(_message.Message):
+    """The beginning of a call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Number of the call in the output, from 0."""
+    name: _builtins.str
+    """The function's name, as the model wrote it."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallBegin: _TypeAlias = ToolCallBegin  # noqa: Y015
+
+@_typing.final
+class ToolCallArguments(_message.Message):
+    """A piece of a call's arguments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Number of the call."""
+    text: _builtins.str
+    """The next piece of the JSON, not empty; all pieces of a complete call are one JSON object."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallArguments: _TypeAlias = ToolCallArguments  # noqa: Y015
+
+@_typing.final
+class ToolCallEnd(_message.Message):
+    """The end of a call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    IS_COMPLETE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Number of the call."""
+    is_complete: _builtins.bool
+    """Whether the call is whole. False = it broke off, at the output's end or where it was malformed;
+    its arguments are as far as they came, and what follows of its text is content.
+    """
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        is_complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "is_complete", b"is_complete"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallEnd: _TypeAlias = ToolCallEnd  # noqa: Y015
 
 @_typing.final
 class TokenBytes(_message.Message):

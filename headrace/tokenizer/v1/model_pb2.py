@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headrace/tokenizer/v1/model.proto\x12\x15headrace.tokenizer.v1\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xf0\x01\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rserved_models\x18\x02 \x03(\t\x12\r\n\x05\x62uild\x18\x03 \x01(\t\x12\x13\n\x0binstance_id\x18\x04 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x05 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x06 \x01(\r\x12\x15\n\rend_token_ids\x18\x07 \x03(\r\x12\x16\n\x0e\x63ontext_length\x18\x08 \x01(\r\x12\x14\n\x0copen_outputs\x18\t \x01(\r\x12\x15\n\rstray_entries\x18\n \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headrace/tokenizer/v1/model.proto\x12\x15headrace.tokenizer.v1\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x87\x02\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rserved_models\x18\x02 \x03(\t\x12\r\n\x05\x62uild\x18\x03 \x01(\t\x12\x13\n\x0binstance_id\x18\x04 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x05 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x06 \x01(\r\x12\x15\n\rend_token_ids\x18\x07 \x03(\r\x12\x16\n\x0e\x63ontext_length\x18\x08 \x01(\r\x12\x14\n\x0copen_outputs\x18\t \x01(\r\x12\x15\n\rstray_entries\x18\n \x01(\x04\x12\x15\n\routput_format\x18\x0b \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_start=60
   _globals['_GETMODELREQUEST']._serialized_end=92
   _globals['_GETMODELRESPONSE']._serialized_start=95
-  _globals['_GETMODELRESPONSE']._serialized_end=335
+  _globals['_GETMODELRESPONSE']._serialized_end=358
 # @@protoc_insertion_point(module_scope)

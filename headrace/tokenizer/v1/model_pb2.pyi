@@ -56,6 +56,7 @@ class GetModelResponse(_message.Message):
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     OPEN_OUTPUTS_FIELD_NUMBER: _builtins.int
     STRAY_ENTRIES_FIELD_NUMBER: _builtins.int
+    OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served name."""
     build: _builtins.str
@@ -72,6 +73,8 @@ class GetModelResponse(_message.Message):
     """Outputs open on all Detokenize streams now."""
     stray_entries: _builtins.int
     """Entries for unknown handles since the start."""
+    output_format: _builtins.str
+    """Output format in which the model writes, as configured or found out; `text` = none is known."""
     @_builtins.property
     def served_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All served names of this service."""
@@ -93,10 +96,11 @@ class GetModelResponse(_message.Message):
         context_length: _builtins.int = ...,
         open_outputs: _builtins.int = ...,
         stray_entries: _builtins.int = ...,
+        output_format: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "context_length", b"context_length", "end_token_ids", b"end_token_ids", "instance_id", b"instance_id", "model", b"model", "open_outputs", b"open_outputs", "served_models", b"served_models", "stray_entries", b"stray_entries", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build", b"build", "context_length", b"context_length", "end_token_ids", b"end_token_ids", "instance_id", b"instance_id", "model", b"model", "open_outputs", b"open_outputs", "output_format", b"output_format", "served_models", b"served_models", "stray_entries", b"stray_entries", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,10 +28,15 @@ class RenderRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     MAX_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     BLOCK_DIGESTS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served name of the model; empty = the service's first."""
     max_prompt_tokens: _builtins.int
     """Refuse with CONTEXT_LENGTH_EXCEEDED when the prompt has more tokens. Unset = the model's context."""
+    output_format: _builtins.str
+    """Output format that the decoder is to name: `text`, another by its name, or `model` for the one
+    in which the model writes. Unset = text.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """The conversation, at least one message."""
@@ -47,14 +52,20 @@ class RenderRequest(_message.Message):
         messages: _abc.Iterable[Global___Message] | None = ...,
         max_prompt_tokens: _builtins.int | None = ...,
         block_digests: Global___BlockDigestParams | None = ...,
+        output_format: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens", "block_digests", b"block_digests", "max_prompt_tokens", b"max_prompt_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens", "_output_format", b"_output_format", "block_digests", b"block_digests", "max_prompt_tokens", b"max_prompt_tokens", "output_format", b"output_format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens", "block_digests", b"block_digests", "max_prompt_tokens", b"max_prompt_tokens", "messages", b"messages", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens", "_output_format", b"_output_format", "block_digests", b"block_digests", "max_prompt_tokens", b"max_prompt_tokens", "messages", b"messages", "model", b"model", "output_format", b"output_format"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_prompt_tokens: _TypeAlias = _typing.Literal["max_prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_prompt_tokens: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__output_format: _TypeAlias = _typing.Literal["output_format"]  # noqa: Y015
+    _WhichOneofArgType__output_format: _TypeAlias = _typing.Literal["_output_format", b"_output_format"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_prompt_tokens) -> _WhichOneofReturnType__max_prompt_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_format) -> _WhichOneofReturnType__output_format | None: ...
 
 Global___RenderRequest: _TypeAlias = RenderRequest  # noqa: Y015
 
@@ -247,12 +258,19 @@ class Decoder(_message.Message):
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _builtins.int
     STOP_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
+    BEGINS_IN_REASONING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served name of the model whose vocabulary it is."""
     tokenizer_fingerprint: _builtins.str
     """Fingerprint of that tokenizer; a replica with another refuses by name."""
     output_format: _builtins.str
-    """Which markup the model writes its answers in. `text` is the only one today; others are refused."""
+    """Which markup of the answer is read: `text` = none, all of it is content. Formats and their names
+    are in protos/README.md, "Output formats"; others are refused.
+    """
+    begins_in_reasoning: _builtins.bool
+    """Whether the prompt's end has opened the thoughts, so that the answer begins within them; read by
+    formats with thoughts.
+    """
     @_builtins.property
     def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ids that end the output and are never text; Render gives the model's own, the edge adds the
@@ -266,10 +284,11 @@ class Decoder(_message.Message):
         tokenizer_fingerprint: _builtins.str = ...,
         stop_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         output_format: _builtins.str = ...,
+        begins_in_reasoning: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "output_format", b"output_format", "stop_token_ids", b"stop_token_ids", "tokenizer_fingerprint", b"tokenizer_fingerprint"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins_in_reasoning", b"begins_in_reasoning", "model", b"model", "output_format", b"output_format", "stop_token_ids", b"stop_token_ids", "tokenizer_fingerprint", b"tokenizer_fingerprint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
