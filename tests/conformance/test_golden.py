@@ -80,8 +80,10 @@ def test_transcript_of_a_profile(served: ServedSeeds, golden: GoldenFiles, profi
     golden.compare(f"{profile}.sse", settled(masked(stream)))
 
 
-def test_no_transcript_is_left_over() -> None:
+def test_no_transcript_is_left_over(golden: GoldenFiles) -> None:
     """Every file on record belongs to a request."""
+    if golden.is_update:
+        pytest.skip("the records are being written")
     expected = {f"openai-{name}" for name in REQUESTS} | HOSTS.keys() | {"lenient"}
     recorded = {file.stem for file in FOLDER.glob("*.sse")}
 

@@ -1,4 +1,4 @@
-"""Streams over a backend that a test plays, byte for byte but for ids and times, order included."""
+"""Answers of a backend that a test plays, byte for byte but for ids and times, order included."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edge.profile_data import shipped_profiles
 from headrace.client.answers import TokenLogprob
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -16,6 +17,10 @@ from tests.support.fake_backend import MODEL, FakeBackend, FakeGeneration
 
 _USAGE = {"stream_options": {"include_usage": True}}
 _LOGPROBS = {"logprobs": True, "top_logprobs": 1}
+_LOGPROBS_MODEL = dataclasses.replace(
+    MODEL, honoured_fields=MODEL.honoured_fields | {"logprobs"}, max_logprobs=20
+)
+PROFILES = tuple(shipped_profiles())
 Scene = tuple[Mapping[str, Any], Callable[[FakeGeneration], None]]
 
 
@@ -82,12 +87,7 @@ SCENES: dict[str, Scene] = {
 async def test_transcript(golden: GoldenFiles, name: str) -> None:
     """Each stream is the one on record, every event where it was."""
     fields, play = SCENES[name]
-    model = dataclasses.replace(
-        MODEL,
-        honoured_fields=MODEL.honoured_fields | {"logprobs"},
-        max_logprobs=20,
-    )
-    backend = FakeBackend(texts=None, models=(model,))
+    backend = FakeBackend(texts=None, models=(_LOGPROBS_MODEL,))
     async with running_edge(backend) as edge, raw_client(edge.port) as client:
         client.post({**HELLO, **fields, "stream": True})
         generation = await backend.next_generation()
@@ -106,6 +106,29 @@ async def _chunk(client: RawClient) -> bytes:
     return (await client.reader.readexactly(size + 2))[:-2]
 
 
-def test_no_transcript_is_left_over() -> None:
-    """Every file on record belongs to a scene."""
-    assert {f"exact-{name}" for name in SCENES} == {file.stem for file in FOLDER.glob("exact-*")}
+@pytest.mark.wire("E5", "E6", "E12", "A3.response", "A3.usage", "A5.message_extras")
+@pytest.mark.wire("A5.cached_tokens", "A5.superset")
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_whole_answer(golden: GoldenFiles, profile: str) -> None:
+    """An answer of two outputs is the one on record, in each profile's shape."""
+    backend = FakeBackend(texts=None, models=(_LOGPROBS_MODEL,))
+    hosts = {f"{name}.example": name for name in PROFILES}
+    async with running_edge(backend, hosts=hosts) as edge, raw_client(edge.port) as client:
+        client.post({**HELLO, "n": 2}, headers={"Host": f"{profile}.example"})
+        generation = await backend.next_generation()
+        generation.start(cached=4)
+        _interleaved(generation)
+        response = await client.response()
+
+    assert response.status == 200
+    golden.compare(f"exact-whole-{profile}.json", masked(response.body) + b"\n")
+
+
+def test_no_transcript_is_left_over(golden: GoldenFiles) -> None:
+    """Every file on record belongs to a test."""
+    if golden.is_update:
+        pytest.skip("the records are being written")
+    expected = {f"exact-{name}" for name in SCENES}
+    expected |= {f"exact-whole-{profile}" for profile in PROFILES}
+
+    assert {file.stem for file in FOLDER.glob("exact-*")} == expected

@@ -12,6 +12,7 @@ import pytest
 
 from edge.http_server import EdgeServer
 from headrace.client.answers import GenerationOptions
+from tests.conformance.rows import ROWS
 from tests.support.chat_requests import WHOLE
 from tests.support.edge_server import HELLO, RawResponse, ask, running_edge
 from tests.support.fake_backend import MODEL, FakeBackend
@@ -121,6 +122,16 @@ TAKEN: dict[str, dict[str, list[tuple[Any, Observe, Any]]]] = {
         "tool_choice": [("none", _nothing, None), ("auto", _nothing, None)],
     },
 }
+# Documented fields whose tests stand further below.
+ELSEWHERE = {
+    "pinstripes": {"model"},
+    "polargrid": {"model"},
+    "openpipe": {"model", "functions", "tools", "top_logprobs", "name"},
+    "premai": {"model", "response_format"},
+}
+_NO_FIELDS = frozenset(
+    ("path", "auth", "response", "sse", "reuse", "curl", "finish_reasons", "usage")
+)
 _OUT = {
     "temperature": [-0.1, 2.1],
     "top_p": [-0.1, 1.1],
@@ -166,6 +177,14 @@ def _each(table: dict[str, dict[str, list[Any]]]) -> pytest.MarkDecorator:
         for number, value in enumerate(values)
     ]
     return pytest.mark.parametrize(("vendor", "name", "value"), rows)
+
+
+@pytest.mark.parametrize(("part", "vendor"), [*zip(("A1", "A2", "A3", "A4"), HOSTS, strict=True)])
+def test_every_documented_field_is_asked_for(part: str, vendor: str) -> None:
+    """No field of a page is missing from the table of its vendor."""
+    rows = {row.partition(".")[2] for row in ROWS if row.startswith(f"{part}.")}
+
+    assert TAKEN[vendor].keys() | ELSEWHERE[vendor] == rows - _NO_FIELDS
 
 
 @pytest.mark.wire("A1.temperature", "A1.top_p", "A1.frequency_penalty", "A1.presence_penalty")
