@@ -14,6 +14,7 @@ _OPEN_SHARE = 0.1
 # What makes the most of an answer is there more often than others.
 _FAVOURED = ("stream", "stream_options", "n", "max_tokens", "stop", "temperature")
 _FAVOURED_SHARE = 0.3
+_STREAM_SHARE = 0.25
 _REFERENCE = "#/components/schemas/"
 
 Document = dict[str, Any]
@@ -59,6 +60,9 @@ def _with_few_fields(schema: Document, chance: random.Random) -> Document:
     messages["maxItems"] = _MOST_MESSAGES
     roles = messages["items"]["oneOf"]
     messages["items"] = {"oneOf": chance.sample(roles, chance.randint(1, 2))}
+    if chance.random() < _STREAM_SHARE:
+        few["stream"] = {"const": True}
+        return {**schema, "properties": few, "required": [*schema["required"], "stream"]}
     return {**schema, "properties": few}
 
 

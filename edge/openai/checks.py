@@ -81,7 +81,8 @@ class NumberRange:
             return float(value)
         number = value
         if type(value) is float and abs(value) >= _WIDEST_INTEGER:
-            number = int(value)
+            # Rounded to the least one of 64 bits it was below: that one itself is no float.
+            number = int(value) - (value == -_WIDEST_INTEGER)
         if type(number) is not int:
             raise problems.wrong_type(param, "an integer", value)
         return number
