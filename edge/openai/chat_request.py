@@ -129,7 +129,8 @@ def _take_field(spec: FieldSpec, given: Any, draft: _Draft) -> None:
         value = spec.check(spec.name, given)
     else:
         value = spec.check.nearest(spec.name, given)
-        if value != given:
+        # An integer of more than 64 bits comes as a float, and may be rounded to the bound itself.
+        if value != given or (type(value) is int and type(given) is float):
             draft.clamped[spec.name] = value
     if spec.is_neutral(value):
         return

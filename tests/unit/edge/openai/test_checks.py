@@ -20,7 +20,7 @@ def test_integers_of_64_bits_are_exact(seed: int) -> None:
 def test_wider_integers_are_refused(seed: int) -> None:
     """One outside is refused, also where the parser rounds it to one that is inside."""
     with pytest.raises(
-        ServiceError, match="'seed': integer (above max|below min)imum value"
+        ServiceError, match=r"'seed': integer (above max|below min)imum value"
     ) as caught:
         parse_chat_request(HELLO % b"%d" % seed)
     assert caught.value.param == "seed"
