@@ -5,6 +5,7 @@ structure only, never on what a text says, so that masked messages are rewritten
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from tokenizer_svc.message_mapping import TemplateMessage
 from tokenizer_svc.message_preparing import SEPARATOR
@@ -114,27 +115,31 @@ def _with_pauses(turns: Sequence[TemplateMessage]) -> list[TemplateMessage]:
 
 def _merged(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
     """Neighbours of one role as one message; tool results and messages with calls end a run."""
-    merged: list[TemplateMessage] = []
+    runs: list[list[TemplateMessage]] = []
     for message in messages:
-        is_joined = (
-            merged
-            and merged[-1]["role"] == message["role"] != "tool"
-            and not merged[-1].get("tool_calls")
-        )
-        if is_joined:
-            merged[-1] = _joined(merged[-1], message)
+        if runs and _goes_on(runs[-1][-1], message):
+            runs[-1].append(message)
         else:
-            merged.append(message)
-    return merged
+            runs.append([message])
+    return [run[0] if len(run) == 1 else _joined(run) for run in runs]
 
 
-def _joined(one: TemplateMessage, two: TemplateMessage) -> TemplateMessage:
-    """Both texts, a blank line between them; a name only where both have it."""
-    both = {**one, **two}
-    for key in one.keys() | two.keys():
-        if key == "name" and one.get(key) != two.get(key):
-            del both[key]
-        elif key not in ("role", "name", "tool_calls"):
-            texts = list(filter(None, (one.get(key), two.get(key))))
-            both[key] = SEPARATOR.join(texts) if texts else both[key]
-    return both
+def _goes_on(one: TemplateMessage, two: TemplateMessage) -> bool:
+    return one["role"] == two["role"] != "tool" and not one.get("tool_calls")
+
+
+def _joined(run: Sequence[TemplateMessage]) -> TemplateMessage:
+    """All texts, a blank line between them; a name only where all have it.
+
+    At once, since a text that grows message by message is copied as often.
+    """
+    joined: dict[str, Any] = {}
+    for message in run:
+        joined.update(message)
+    for key in joined.keys() - {"role", "name", "tool_calls"}:
+        texts = [message[key] for message in run if message.get(key)]
+        if texts:
+            joined[key] = SEPARATOR.join(texts)
+    if any(message.get("name") != joined.get("name") for message in run):
+        joined.pop("name", None)
+    return joined

@@ -83,3 +83,14 @@ async def test_a_fields_name_cannot_add_a_header() -> None:
     assert named.startswith("x%0D%0Aset-cookie%3A%20a%3Db, ")
     assert named.endswith("%C3%BC")
     assert len(named) < 200
+
+
+@pytest.mark.parametrize(("name", "shown"), [("x", 32), ("漢" * 64, 3)])
+async def test_many_or_long_names_are_not_all_told(name: str, shown: int) -> None:
+    """A head that a proxy on the way cannot hold would turn a good answer into a bad gateway."""
+    answer = await asked({}, **{f"{number:02}{name}": 1 for number in range(40)})
+    named = answer.headers["x-headrace-ignored"].split(", ")
+
+    assert answer.status == 200
+    assert (len(named), named[-1]) == (shown + 1, "...")
+    assert len(answer.headers["x-headrace-ignored"]) < 2200
