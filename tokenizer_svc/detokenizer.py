@@ -120,8 +120,7 @@ class Detokenizer:
         "stop_index",
     )
 
-    spelled: ClassVar[tuple[()]] = ()  # nobody asked how its tokens spell the text
-    events: ClassVar[tuple[()]] = ()  # its text has no format
+    says_more: ClassVar[bool] = False  # than the text: how it is spelled, or what is in it
 
     def __init__(self, rules: DecodingRules) -> None:
         self._rules = rules

@@ -10,7 +10,7 @@ looked for in the content; the event in which one begins is cut off in front of 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -52,6 +52,8 @@ class FormattedDetokenizer:
     `events` and `spelled` are what was released since they were last taken. `speller` takes the
     tokens' alternatives; it is None where nobody asked for their bytes.
     """
+
+    says_more: ClassVar[bool] = True
 
     __slots__ = (
         "_due",
@@ -169,6 +171,8 @@ class FormattedDetokenizer:
         self._seen += count
         self._place += len(text)
         if count:
+            if self._ends and self._ends[-1][0] == self._place:
+                count += self._ends.pop()[1]
             self._ends.append((self._place, count))
         if self.speller is not None:
             self._take_spelled(self.speller)

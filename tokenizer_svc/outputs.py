@@ -50,6 +50,12 @@ class Answers:
         self.deltas.append(delta)
         if state.stop_index is not None:
             self.stop_hits.append((handle, state.stop_index, state.consumed))
+        if state.says_more:
+            self._add_more(handle, state)
+
+    def _add_more(self, handle: int, state: OutputState) -> None:
+        if isinstance(state, Detokenizer):
+            return
         if state.spelled:
             self.spelled.append((handle, state.spelled))
             state.spelled = []

@@ -53,6 +53,7 @@ class SpellingDetokenizer:
     `spelled` are the tokens released since it was last taken.
     """
 
+    says_more: ClassVar[bool] = True
     events: ClassVar[tuple[()]] = ()  # its text has no format
 
     __slots__ = (
