@@ -65,7 +65,7 @@ class ChatHandler:
         scope = scope_of(request)
         limit = scope.limit = asyncio.timeout(None)
         try:
-            with self._bodies.share() as share:
+            with self._bodies.share(scope.caller.tenant) as share:
                 async with limit:
                     return await self._handle_within(limit, request, scope, share)
         except TimeoutError:

@@ -45,6 +45,25 @@ def test_refused_share_is_given_back() -> None:
     assert budget.in_flight == 0
 
 
+def test_bodies_of_one_tenant_leave_room_for_others() -> None:
+    """Together they have half of the memory; a single one may have it all."""
+    budget = BodyBudget(1000, 1)
+    with budget.share("acme") as whole:
+        whole.add(UNCOUNTED_BYTES + 1000)
+    with budget.share("acme") as first, budget.share("globex") as other:
+        first.add(UNCOUNTED_BYTES + 400)
+        with pytest.raises(ServiceError, match="your requests"), budget.share("acme") as second:
+            second.add(UNCOUNTED_BYTES + 101)
+        with budget.share("acme") as fits:
+            fits.add(UNCOUNTED_BYTES + 100)
+        other.add(UNCOUNTED_BYTES + 600)
+        with pytest.raises(ServiceError, match="all requests"):
+            first.add(1)
+
+    assert budget.in_flight == 0
+    assert not budget._by_tenant
+
+
 def test_largest_body_must_fit() -> None:
     """Settings under which a permitted body could never be taken stop the start."""
     with pytest.raises(ValueError, match="max_body_bytes_in_flight must be at least"):
