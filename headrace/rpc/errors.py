@@ -22,7 +22,8 @@ DOMAIN = "headrace"
 _INFO_TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
 _STATUS_KEY = "grpc-status-details-bin"
 _MAX_STATUS_BYTES = 1000
-"""Of a message in a status: it travels in trailers, of which gRPC takes 8 KiB in all."""
+"""Of a message: a status travels in trailers, of which gRPC takes 8 KiB in all; and in a shared
+stream nobody sends a long name to have it sent back."""
 
 _MAX_WAIT_MS = 2**32 - 1
 
@@ -152,11 +153,11 @@ def reason_label(reason: Reason) -> str:
 
 
 def failure_from_error(error: ServiceError) -> errors_pb2.Failure:
-    """The form that a failure has inside a shared stream."""
+    """The form that a failure has inside a shared stream, as long as in a status."""
     seconds = error.retry_after_seconds
     return errors_pb2.Failure(
         reason=error.reason,
-        message=error.message,
+        message=status_message(error),
         parameter=error.param,
         retry_after_ms=None if seconds is None else min(ceil(seconds * 1000), _MAX_WAIT_MS),
     )

@@ -118,6 +118,7 @@ def test_a_status_carries_at_most_a_thousand_bytes_of_message(text: str) -> None
     assert cut == status_from_error(long).message
     assert 996 <= len(cut.removesuffix("…").encode()) <= 1000
     assert cut.removesuffix("…") == text * (len(cut) - 1)
+    assert failure_from_error(long).message == cut
     assert text * 250 == status_message(ServiceError(ENGINE_FAILURE, text * 250))
 
 
