@@ -115,6 +115,8 @@ def server_context(certificate_file: Path, key_file: Path) -> ssl.SSLContext:
         raise StartError(f"TLS file {key_file} is encrypted, and there is nobody to ask")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Whether a client may ask for handshake after handshake is not left to OpenSSL's version.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     try:
         # A password that is wrong rather than a question on the terminal.
         context.load_cert_chain(certificate_file, key_file, password="")

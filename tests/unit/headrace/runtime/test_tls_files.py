@@ -1,5 +1,6 @@
 """PEM files: what is wrong with them, by name, and reading them again."""
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,12 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from headrace.runtime.errors import StartError
-from headrace.runtime.tls_files import ReloadedFiles, read_authorities, read_key_pair
+from headrace.runtime.tls_files import (
+    ReloadedFiles,
+    read_authorities,
+    read_key_pair,
+    server_context,
+)
 from tests.support.certificates import Authority, PemPair, private_key_pem
 
 
@@ -67,6 +73,14 @@ def test_a_bad_certificate_is_named(pair: PemPair, content: bytes, problem: str)
     pair.certificate.write_bytes(content)
     with pytest.raises(StartError, match=f"{pair.certificate}.*{problem}"):
         read_key_pair(pair.certificate, pair.key)
+
+
+def test_a_client_shakes_hands_once(pair: PemPair) -> None:
+    """It cannot ask for another handshake on the same connection, nor for an old protocol."""
+    context = server_context(pair.certificate, pair.key)
+
+    assert ssl.OP_NO_RENEGOTIATION in context.options
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_a_missing_file_is_named(pair: PemPair) -> None:
