@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from tokenizer_svc.formats.events import EventKind, OutputEvent
 
-MAX_HELD = 131_072
+MAX_HELD = 65_536
 """Most characters of an output that wait to be decided, such as the beginning of a call."""
 
 Reading = Generator[None, None, None]
@@ -82,6 +82,11 @@ class OutputParser(ABC):
     def _drop(self) -> None:
         """The text read since it was last decided is markup."""
         self._mark = self._at
+
+    def _is_blank_rest(self) -> bool:
+        """Whether nothing but blanks is left of an output that has ended."""
+        found = _BLANK.match(self._buffer, self._mark)
+        return self._has_ended and found is not None and found.end() == len(self._buffer)
 
     def _more(self) -> Reading:
         """Wait for text. Raises MalformedError at the output's end."""

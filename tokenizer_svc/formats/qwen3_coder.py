@@ -29,6 +29,7 @@ class Qwen3CoderParser(ToolParser):
     def __init__(self, tool_types: ToolTypes) -> None:
         super().__init__()
         self._tool_types = tool_types
+        self._no_end_before = 0  # place in the output: what broke off there is not searched again
 
     def _call(self, marker: str) -> Reading:
         if marker == OPEN:
@@ -73,16 +74,17 @@ class Qwen3CoderParser(ToolParser):
         self._say_arguments(json.dumps(text, ensure_ascii=False)[1:-1])
 
     def _whole_value(self) -> Generator[None, None, str]:
-        searched = 0  # from the mark
         while True:
-            place = self._buffer.find(END_PARAMETER, self._mark + searched, self._mark + MAX_HELD)
+            wall = self._mark + MAX_HELD
+            start = max(self._mark, self._no_end_before - self._base)
+            place = self._buffer.find(END_PARAMETER, start, wall)
             if place >= 0:
                 value = self._buffer[self._mark : place]
                 self._at = place + len(END_PARAMETER)
                 return value.removesuffix("\n")
-            self._at = min(len(self._buffer), self._mark + MAX_HELD)
-            searched = max(0, self._at - self._mark - len(END_PARAMETER))
-            if self._at == self._mark + MAX_HELD:
+            self._at = min(len(self._buffer), wall)
+            self._no_end_before = max(0, self._base + self._at - len(END_PARAMETER))
+            if self._at == wall:
                 raise MalformedError
             yield from self._more()
 

@@ -75,7 +75,7 @@ class ToolParser(OutputParser):
         self._at = self._mark
         if self._is_open:
             self._end_call(EventKind.CALL_BROKEN)
-        if self._has_ended and self._buffer[self._mark :].isspace():
+        if self._is_blank_rest():
             self._at = len(self._buffer)
             self._drop()
 
@@ -99,7 +99,8 @@ class ToolParser(OutputParser):
         """Drop the marker behind a call, if it is there or the output ends within it."""
         yield from self._skip_optional()
         found = yield from self._finds((marker,))
-        if found is None and self._has_ended and marker.startswith(self._buffer[self._at :]):
+        rest = self._buffer[self._at : self._at + len(marker)]
+        if found is None and self._has_ended and marker.startswith(rest):
             self._at = len(self._buffer)
             found = marker
         if found is not None:
