@@ -30,11 +30,13 @@ class RequestQuota:
 
     def reserve(self, prompt_tokens: int, options: GenerationOptions, model: ServedModel) -> None:
         """Hold what the request may use. Raises ServiceError: rate_limited."""
-        answer = options.max_tokens
+        answer, least = options.max_tokens, None
         if answer is None:
             answer = min(self._unbounded_tokens, max(0, model.context_length - prompt_tokens))
+            least = prompt_tokens + options.n
         with worded_limits(self._caller, self._model):
-            self._lease.reserve(prompt_tokens + options.n * answer, time.monotonic())
+            tokens = prompt_tokens + options.n * answer
+            self._lease.reserve(tokens, time.monotonic(), least=least)
 
 
 @contextmanager

@@ -68,9 +68,12 @@ class RequestGate:
 
     def _reserve(self, lease: Lease, wire: GenerationRequest, request: EngineRequest) -> None:
         answer = request.max_tokens - len(request.output_prefix_token_ids)
+        least = None
         if not wire.HasField("max_tokens"):
             answer = min(answer, self._unbounded_answer_tokens)
-        lease.reserve(request.num_given_tokens + request.n * answer, time.monotonic())
+            least = request.num_given_tokens + request.n
+        tokens = request.num_given_tokens + request.n * answer
+        lease.reserve(tokens, time.monotonic(), least=least)
 
 
 def _speak_for(caller: Caller, wire: GenerationRequest, info: ModelInfo) -> None:

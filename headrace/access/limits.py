@@ -84,14 +84,15 @@ class Allowance:
             bucket.seconds_until(bucket.bound, now),
         )
 
-    def reserve(self, tokens: int, now: float) -> tuple[Bucket, Hold] | None:
+    def reserve(self, tokens: int, least: int, now: float) -> tuple[Bucket, Hold] | None:
         """For leases: hold tokens. Raises LimitReachedError."""
         bucket = self._tokens
         if bucket is None:
             return None
-        if tokens > bucket.bound:
+        if least > bucket.bound:
             used = bucket.bound - max(0, int(bucket.level(now)))
-            raise LimitReachedError("tokens", bucket.bound, used, tokens, None)
+            raise LimitReachedError("tokens", bucket.bound, used, least, None)
+        tokens = min(tokens, bucket.bound)
         # Where nothing is asked for yet, the bucket must at least not be empty.
         _require(bucket, "tokens", max(1, tokens), now)
         return bucket, bucket.hold(tokens, now)
@@ -114,9 +115,13 @@ class Lease:
         """Whether anybody wants to know how many tokens are used."""
         return self._held is not None
 
-    def reserve(self, tokens: int, now: float) -> None:
-        """Hold what the request may use, once. Raises LimitReachedError; the lease stays open."""
-        self._held = self._allowance.reserve(tokens, now)
+    def reserve(self, tokens: int, now: float, *, least: int | None = None) -> None:
+        """Hold what the request may use, once. Raises LimitReachedError; the lease stays open.
+
+        Where `tokens` is a guess, `least` is what it uses at least: only that can be too much for
+        any minute, and of a minute that is smaller than the guess all is held.
+        """
+        self._held = self._allowance.reserve(tokens, tokens if least is None else least, now)
 
     def close(self, used_tokens: int, now: float) -> None:
         """End the request, which used so many tokens; a second call does nothing."""

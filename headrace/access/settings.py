@@ -20,4 +20,4 @@ class GenerationKeysSettings(KeysSettings):
     """API keys of callers who have answers generated."""
 
     unbounded_answer_tokens: int = Field(default=1024, ge=1, le=1_000_000)
-    """Tokens reserved of a key's minute for each output of a request that sets no max_tokens."""
+    """Tokens held of a key's minute, at most all of it, for each output without max_tokens."""

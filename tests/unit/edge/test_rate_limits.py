@@ -139,6 +139,21 @@ async def test_what_can_never_fit_is_refused_for_good(keys: Keys) -> None:
     assert fits.status == 200
 
 
+async def test_a_guess_is_never_too_large(keys: Keys) -> None:
+    """Without max_tokens no more is held than a minute has; a prompt alone may be too large."""
+    backend = FakeBackend()
+    async with running_edge(backend, keys=keys("tokens_per_minute = 12")) as server:
+        refused = await ask(server.port, {**HELLO, "n": 3}, headers=BEARER)
+        answered = await ask(server.port, {**HELLO, "n": 2}, headers=BEARER)
+        waits = await ask(server.port, HELLO, headers=BEARER)
+
+    assert (refused.status, refused.headers["x-should-retry"]) == (429, "false")
+    assert "Limit 12, Requested 13." in refused.error["message"]
+    assert answered.status == 200
+    assert waits.status == 429
+    assert int(waits.headers["retry-after"]) > 60
+
+
 async def test_without_max_tokens_a_share_is_held(keys: Keys) -> None:
     """The operator's, for each output; what is used beyond it is charged in the end."""
     backend = FakeBackend(texts=["x"] * 50)
