@@ -172,13 +172,14 @@ async def test_a_tokenizer_that_contradicts_fails_the_request_alone(
         await scene.tokenizer.read_until("token_ids")
         await scene.tokenizer.send(frame)
         await other.hears("text")
+        aborted = await scene.worker.read_until("aborted_handles")
 
     [error] = consumer.errors
     assert error.reason == errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER
     assert part in error.message
     assert consumer.texts == {0: ""}
     assert other.texts == {0: "fine"}
-    assert [handle] == wrk.aborted(scene.worker)
+    assert [handle] == list(aborted)
 
 
 @pytest.mark.parametrize("broken", ["top_counts", "top_logprobs", "logprobs"])
