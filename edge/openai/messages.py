@@ -123,7 +123,7 @@ class _MessageParser:
         )
 
     def _assistant(self, param: str, message: Mapping[str, Any], name: str | None) -> ChatMessage:
-        if message.get("audio"):
+        if message.get("audio") is not None:
             raise problems.unsupported_parameter(f"{param}.audio")
         calls = self._calls(param, message)
         refusal = _optional_text(f"{param}.refusal", message)

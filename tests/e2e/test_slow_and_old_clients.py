@@ -50,7 +50,7 @@ async def test_reader_of_one_byte_a_second(
     """It is dropped and its request aborted, while others get their tokens in time."""
     aborted = await metric(impatient, "headrace_edge_aborted_generations_total")
     slow = await Connection.open(impatient, receive_buffer=4096)
-    await slow.send(http_request(chat_body(max_tokens=3000, n=128, stream=True)))
+    await slow.send(http_request(chat_body(max_tokens=2000, n=128, stream=True)))
     reading = asyncio.create_task(_read_a_byte_a_second(slow))
     others = [ask(impatient, chat_body(max_tokens=250, stream=True)) for _ in range(4)]
     began = time.monotonic()

@@ -305,6 +305,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"role": "assistant", "content": "x", "audio": {"id": "a"}},
         "messages[0].audio",
     ),
+    "audio of an assistant without an id": (
+        {"role": "assistant", "content": "x", "audio": {}},
+        "messages[0].audio",
+    ),
     "refusal of a number": ({"role": "assistant", "refusal": 4}, "messages[0].refusal"),
     "thoughts in a list": (
         {"role": "assistant", "content": "", "reasoning_content": []},
