@@ -1,6 +1,7 @@
 """bench.fuzz on the real services with the paced engine."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ def _fuzz(cases: int, folder: Path) -> None:
     command = [sys.executable, "-m", "bench.fuzz", "--cases", str(cases), "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout.partition(" requests, ")[0].rpartition("\n")[2]) >= cases
+    counted = re.search(r"^(\d+) requests, \d+ of them distinct", done.stdout, re.MULTILINE)
+    assert counted is not None, done.stdout
+    assert int(counted[1]) >= cases
     failures = (folder / "fuzz-failures.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line) for line in failures.splitlines()] == []
 
