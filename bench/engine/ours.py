@@ -14,7 +14,12 @@ from headrace.client.worker_link import WorkerLink
 from headrace.models.directory import ModelDirectory
 from headrace.rpc.limits import FrameTiming
 from headrace.runtime.identity import Identity
-from headrace.worker.v1.generation_pb2 import GenerationRequest, Started, Terminal
+from headrace.worker.v1.generation_pb2 import (
+    GenerationRequest,
+    OutputLogprobs,
+    Started,
+    Terminal,
+)
 from headrace.worker.v1.generation_pb2 import SamplingParams as WireSampling
 from worker.engine.openvino.engine import OpenVinoEngine
 from worker.engine.openvino.settings import OpenVinoSettings
@@ -124,7 +129,13 @@ class ThroughGrpc:
         """Of the worker process."""
         return cpu_seconds(self.pid)
 
-    def feed(self, handles: Sequence[int], counts: Sequence[int], _ids: Sequence[int]) -> None:
+    def feed(
+        self,
+        handles: Sequence[int],
+        counts: Sequence[int],
+        _ids: Sequence[int],
+        _logprobs: Sequence[OutputLogprobs] = (),
+    ) -> None:
         """Take a frame's arrays."""
         for handle, count in zip(handles, counts, strict=True):
             run = self._runs[handle]
