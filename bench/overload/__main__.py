@@ -30,7 +30,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
     parser.add_argument("--places", type=int, default=32, help="requests at work (%(default)s)")
     parser.add_argument("--queue", type=int, default=16, help="requests that wait (%(default)s)")
-    parser.add_argument("--tokens", type=int, default=50, help="of each answer (%(default)s)")
+    parser.add_argument(
+        "--tokens", type=int, default=50, help="of an answer on average (%(default)s)"
+    )
     parser.add_argument("--factor", type=float, default=10.0, help="overload (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="of overload (%(default)s)")
     parser.add_argument("--model", default="SmolLM2-135M-Instruct")

@@ -53,16 +53,23 @@ class Phase:
 
 
 class Load:
-    """Sends one kind of request over and over."""
+    """Sends requests that differ in length alone: were they alike, all would end at once for ever.
+
+    Lengths are drawn evenly from half to one and a half of the plan's `max_tokens`.
+    """
 
     def __init__(self, plan: OverloadPlan, session: aiohttp.ClientSession) -> None:
         self._plan = plan
         self._session = session
-        self._body = json.dumps(
+        self._chance = random.Random(1)
+
+    def _body(self) -> bytes:
+        most = self._plan.max_tokens
+        return json.dumps(
             {
-                "model": plan.model,
+                "model": self._plan.model,
                 "messages": [{"role": "user", "content": "How are you?"}],
-                "max_tokens": plan.max_tokens,
+                "max_tokens": self._chance.randint(most // 2, most + most // 2),
                 "stream": True,
             }
         ).encode()
@@ -86,10 +93,10 @@ class Load:
 
         All answers are awaited, and what is served counts over the time until the last of them.
         """
-        phase, chance, tasks = Phase(), random.Random(1), set[asyncio.Task[None]]()
+        phase, tasks = Phase(), set[asyncio.Task[None]]()
         loop = asyncio.get_running_loop()
         began = due = loop.time()
-        while (due := due + chance.expovariate(rate)) < began + self._plan.seconds:
+        while (due := due + self._chance.expovariate(rate)) < began + self._plan.seconds:
             await asyncio.sleep(max(0.0, due - loop.time()))
             if len(tasks) >= self._plan.most_open:
                 phase.not_sent += 1
@@ -107,7 +114,7 @@ class Load:
         try:
             async with self._session.post(
                 "/v1/chat/completions",
-                data=self._body,
+                data=self._body(),
                 headers={"Content-Type": "application/json"},
             ) as response:
                 await self._read(response, phase, began)
