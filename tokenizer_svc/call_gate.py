@@ -41,12 +41,7 @@ class CallGate:
         holder = self._gate.holder(context)
         call = Call(self._find(model, holder.caller))
         with worded_limits(holder.caller, call.model.directory.name):
-            lease = holder.allowance.enter(time.monotonic())
-            try:
-                lease.reserve(0, time.monotonic())
-            except BaseException:
-                lease.close(0, time.monotonic())
-                raise
+            lease = holder.allowance.admit(0, time.monotonic())
         try:
             yield call
         finally:

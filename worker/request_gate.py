@@ -50,13 +50,9 @@ class RequestGate:
             raise unknown_model(wire.model or info.model)
         _speak_for(caller, wire, info)
         request = engine_request(wire, first_key, info)
+        tokens, least = self._estimate(wire, request)
         with worded_limits(caller, info.model):
-            lease = holder.allowance.enter(time.monotonic())
-            try:
-                self._reserve(lease, wire, request)
-            except BaseException:
-                lease.close(0, time.monotonic())
-                raise
+            lease = holder.allowance.admit(tokens, time.monotonic(), least=least)
         self.counts_tokens |= lease.counts_tokens
         return request, lease
 
@@ -66,14 +62,15 @@ class RequestGate:
         except ServiceError as error:
             raise KeyExpiredError from error
 
-    def _reserve(self, lease: Lease, wire: GenerationRequest, request: EngineRequest) -> None:
+    def _estimate(self, wire: GenerationRequest, request: EngineRequest) -> tuple[int, int | None]:
+        """The tokens to hold, and the least that it uses where they are a guess."""
         answer = request.max_tokens - len(request.output_prefix_token_ids)
         least = None
         if not wire.HasField("max_tokens"):
             answer = min(answer, self._unbounded_answer_tokens)
             least = request.num_given_tokens + request.n
         tokens = request.num_given_tokens + request.n * answer
-        lease.reserve(tokens, time.monotonic(), least=least)
+        return tokens, least
 
 
 def _speak_for(caller: Caller, wire: GenerationRequest, info: ModelInfo) -> None:

@@ -73,6 +73,19 @@ class Allowance:
         self._running += 1
         return Lease(self)
 
+    def admit(self, tokens: int, now: float, *, least: int | None = None) -> "Lease":
+        """Enter and reserve at once, as `Lease.reserve` does.
+
+        Raises LimitReachedError; a request that was refused for its tokens has still been counted.
+        """
+        lease = self.enter(now)
+        try:
+            lease.reserve(tokens, now, least=least)
+        except LimitReachedError:
+            lease.close(0, now)
+            raise
+        return lease
+
     def quota(self, measure: Literal["requests", "tokens"], now: float) -> Quota | None:
         """What a caller is told; None where nothing is bounded."""
         bucket = self._requests if measure == "requests" else self._tokens
