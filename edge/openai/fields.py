@@ -6,7 +6,7 @@ case anyway, asks for nothing. FIELDS.md is generated from this table.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -78,20 +78,6 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, list | tuple | dict) and not any(entry is not None for entry in value)
 
 
-def _sampling(
-    name: str, check: checks.Check, is_neutral: Callable[[Any], bool], note: str
-) -> FieldSpec:
-    return FieldSpec(
-        name=name,
-        check=check,
-        is_neutral=is_neutral,
-        proto=f"{_WORKER}sampling.{name}",
-        is_optional=True,
-        is_droppable=True,
-        note=note,
-    )
-
-
 def _worker(
     name: str, check: checks.Check, is_neutral: Callable[[Any], bool], note: str
 ) -> FieldSpec:
@@ -103,6 +89,13 @@ def _worker(
         is_optional=True,
         note=note,
     )
+
+
+def _sampling(
+    name: str, check: checks.Check, is_neutral: Callable[[Any], bool], note: str
+) -> FieldSpec:
+    proto = f"{_WORKER}sampling.{name}"
+    return replace(_worker(name, check, is_neutral, note), proto=proto, is_droppable=True)
 
 
 def _hint(
