@@ -21,6 +21,7 @@ from typing import Any
 from bench.engine.load import percentile
 from bench.overload.load import OverloadPlan
 from bench.services import running_services
+from bench.soak.sampling import process_state
 
 _RATE = 50.0
 _PHASES = ("capacity", "overload")
@@ -38,13 +39,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="SmolLM2-135M-Instruct")
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="folder to write")
     return parser.parse_args()
-
-
-def _memory_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -84,7 +78,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def _keep_largest(largest: dict[str, float], pids: Mapping[str, int]) -> None:
     for service, pid in pids.items():
-        largest[service] = max(largest.get(service, 0.0), _memory_mb(pid))
+        largest[service] = max(largest.get(service, 0.0), process_state(pid).rss_bytes / 2**20)
 
 
 def _figures(result: dict[str, Any], memory: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
