@@ -111,8 +111,7 @@ class ChatHandler:
         remaining = deadline - asyncio.get_running_loop().time()
         with own_key_refused():
             return await self._backend.render(
-                intake.model.name,
-                intake.chat.messages,
+                intake.prompt_request(),
                 timeout_seconds=min(self._settings.backend.render_timeout_seconds, remaining),
             )
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from edge.openai.answer import FinishedOutput, Usage
 from edge.openai.logprobs import encode_entries, logprobs_object
-from headrace.client.answers import AnswerTimes, LogprobsWriter, OutputResult, TokenLogprob
+from headrace.client.answer_events import EventWriter, LogprobsWriter, TokenLogprob
+from headrace.client.answers import AnswerTimes, OutputResult
 from headrace.rpc.errors import ServiceError
 
 
@@ -59,6 +60,10 @@ class AnswerCollector:
             encoded.append(encode_entries(entries))
 
         return write
+
+    def event_writer(self, index: int) -> EventWriter:
+        """Part of AnswerConsumer; no answer comes as events yet."""
+        raise NotImplementedError
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Keep how an output ended."""

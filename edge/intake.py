@@ -13,6 +13,7 @@ from edge.profiles import ProfileBook
 from edge.request_scope import RequestScope
 from edge.settings import EdgeSettings
 from headrace.client.answers import ChatBackend, ServedModel
+from headrace.client.prompt_request import PromptRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,18 @@ class Intake:
     chat: ChatRequest
     model: ServedModel
     profile: Profile
+
+    def prompt_request(self) -> PromptRequest:
+        """What tokenizer_svc makes the prompt of."""
+        chat = self.chat
+        return PromptRequest(
+            model=self.model.name,
+            messages=chat.messages,
+            tools=chat.tools,
+            tool_choice=chat.tool_choice,
+            content_guide=chat.content_guide,
+            thinking=chat.thinking,
+        )
 
     @property
     def shown_model(self) -> str:

@@ -25,7 +25,8 @@ from edge.openai.answer import DONE_EVENT, ChunkEncoder, Usage, encode_text
 from edge.openai.errors import error_frame
 from edge.openai.logprobs import encode_entries, logprobs_object
 from edge.protocol import EdgeProtocol
-from headrace.client.answers import AnswerTimes, LogprobsWriter, OutputResult, TokenLogprob
+from headrace.client.answer_events import EventWriter, LogprobsWriter, TokenLogprob
+from headrace.client.answers import AnswerTimes, OutputResult
 from headrace.rpc.errors import ServiceError
 
 _HEADERS = {
@@ -160,6 +161,10 @@ class SseWriter:
                 self._count_held(len(output.logprobs[-1]))
 
         return write
+
+    def event_writer(self, index: int) -> EventWriter:
+        """Part of AnswerConsumer; no answer comes as events yet."""
+        raise NotImplementedError
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Write or keep the finish chunk."""

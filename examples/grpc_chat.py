@@ -9,8 +9,8 @@ import argparse
 import asyncio
 import sys
 
-from headrace.client.answers import ChatMessage
 from headrace.client.chat import HeadraceClient
+from headrace.client.prompt_request import ChatMessage
 from headrace.rpc.errors import ServiceError
 from headrace.worker.v1.generation_pb2 import SamplingParams
 

@@ -69,6 +69,7 @@ class TokenizerServicer(TokenizerServiceServicer):
         with self.activity.call(), self._callers.call(context, request.model) as call:
             model = call.model
             model.prompt_renderer()
+            _refuse_unread(request)
             messages = template_messages(request.messages)
             if request.HasField("block_digests"):
                 checked_block_size(request.block_digests)
@@ -176,6 +177,20 @@ class TokenizerServicer(TokenizerServiceServicer):
         await self.activity.idle()
         for session in self._sessions:
             session.finish()
+
+
+def _refuse_unread(request: RenderRequest) -> None:
+    """Refuse what a prompt cannot be made of yet."""
+    for name in ("tool_choice", "content_guide", "thinking"):
+        if request.HasField(name):
+            raise _unsupported(name)
+    if request.tools:
+        raise _unsupported("tools")
+
+
+def _unsupported(name: str) -> ServiceError:
+    message = f"{name} is not supported with this model."
+    return ServiceError(errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER, message, param=name)
 
 
 def _rendered(

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge.openai import checks, problems
+from edge.openai.answer_shape import AnswerShape
 from edge.openai.document import parse_document
 from edge.openai.fields import FIELDS, FieldSpec, Use
 from edge.openai.messages import MessageRules, parse_messages
 from edge.openai.profile import Profile
 from edge.openai.request_limits import RequestLimits
 from edge.openai.tools import settle_tools
-from headrace.client.answers import ChatMessage
+from headrace.client.prompt_request import ChatMessage, ContentGuide, Function, ToolChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,12 @@ class ChatRequest:
     logprobs: int | None = None
     user: str | None = None
     safety_identifier: str | None = None
+    tools: tuple[Function, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    content_guide: ContentGuide | None = None
+    content_guide_param: str = "response_format"
+    thinking: bool | None = None
+    shape: AnswerShape = field(default_factory=AnswerShape)
     store: bool = False
     num_metadata: int = 0
     assumed: frozenset[str] = frozenset()

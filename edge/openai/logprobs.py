@@ -11,7 +11,7 @@ from math import isfinite
 import orjson
 
 from edge.openai.answer import escape_separators
-from headrace.client.answers import TokenLogprob
+from headrace.client.answer_events import TokenLogprob
 
 LEAST_LOGPROB = -9999.0
 

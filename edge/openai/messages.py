@@ -16,7 +16,7 @@ from edge.openai.tool_history import (
     parse_tool_call_id,
     parse_tool_calls,
 )
-from headrace.client.answers import ChatMessage, ToolCall
+from headrace.client.prompt_request import ChatMessage, ToolCall
 
 MAX_MESSAGES = 2048
 MAX_TOLD_KEYS = 256

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from edge.openai import checks, problems
-from headrace.client.answers import ChatMessage, ToolCall
+from headrace.client.prompt_request import ChatMessage, ToolCall
 from headrace.rpc.errors import ServiceError
 
 MAX_TOOL_CALLS = 128

@@ -5,50 +5,35 @@ Everything here is about one request; nothing here does I/O. `headrace.client.ba
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
+from headrace.client.answer_events import EventWriter, LogprobsWriter
+from headrace.client.prompt_request import PromptRequest
 from headrace.rpc.errors import ServiceError
+from headrace.tokenizer.v1.detokenize_pb2 import FunctionSchema
 from headrace.tokenizer.v1.render_pb2 import Decoder
-from headrace.worker.v1.generation_pb2 import SamplingParams
+from headrace.worker.v1.generation_pb2 import Guide, SamplingParams
 
 Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A function that the assistant called; `arguments` is usually the text of a JSON object.
-
-    `id` is empty in the older form, whose results are known by their order.
-    """
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChatMessage:
-    """One message of a conversation; `content` None is null.
-
-    Tool calls, refusal and reasoning are an assistant's, `tool_call_id` is a tool's.
-    """
-
-    role: str
-    content: str | None
-    name: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class RenderedPrompt:
-    """A prompt as tokenizer_svc rendered it: ids, and how to decode the answer."""
+    """A prompt as tokenizer_svc rendered it: ids, how to decode the answer, and what it must be.
+
+    `functions` are those that the answer may call; `guide` None = nothing is restricted.
+    """
 
     model: str
     token_ids: Sequence[int]
     decoder: Decoder
+    guide: Guide | None = None
+    functions: tuple[FunctionSchema, ...] = ()
+
+    @property
+    def has_events(self) -> bool:
+        """Whether the answer comes as events and not as plain text."""
+        return self.decoder.output_format not in ("", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +68,7 @@ class OutputResult:
     finish_reason: Finish
     completion_tokens: int
     stop_string: str | None = None
+    reasoning_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -102,22 +88,7 @@ class AnswerUsage:
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     completion_tokens: list[int] = field(default_factory=list)
-
-
-class TokenLogprob(NamedTuple):
-    """A token of an output's text: its bytes there, and the natural logarithm of its probability.
-
-    `token` may be no whole character, and is what stands in front of a stop string that begins
-    within it. `top` holds the alternatives' bytes and log probabilities, most probable first.
-    """
-
-    token: bytes
-    logprob: float
-    top: tuple[tuple[bytes, float], ...]
-
-
-LogprobsWriter = Callable[[str, Sequence[TokenLogprob]], None]
-"""Takes a delta and the tokens that spell it: their bytes together are the delta's UTF-8."""
+    reasoning_tokens: list[int] = field(default_factory=list)
 
 
 class AnswerConsumer(Protocol):
@@ -139,6 +110,9 @@ class AnswerConsumer(Protocol):
 
     def logprobs_writer(self, index: int) -> LogprobsWriter:
         """The same where the request asked for log probabilities."""
+
+    def event_writer(self, index: int) -> EventWriter:
+        """The same where the answer comes as events; asked for in place of the other two."""
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Output `index` ended; nothing more comes for it."""
@@ -188,9 +162,7 @@ class ChatBackend(Protocol):
     def is_ready(self) -> bool:
         """At least one worker and one tokenizer of one model take requests now."""
 
-    async def render(
-        self, model: str, messages: Sequence[ChatMessage], *, timeout_seconds: float
-    ) -> RenderedPrompt:
+    async def render(self, request: PromptRequest, *, timeout_seconds: float) -> RenderedPrompt:
         """Render a conversation.
 
         Raises ServiceError (context_length_exceeded, invalid_request, no_worker_available, …).

@@ -9,15 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from headrace.client.answers import (
-    AnswerConsumer,
-    ChatMessage,
-    GenerationOptions,
-    RenderedPrompt,
-    ServedModel,
-)
-from headrace.client.conversation import wire_messages
+from headrace.client.answers import AnswerConsumer, GenerationOptions, RenderedPrompt, ServedModel
+from headrace.client.conversation import function_schemas, render_request
 from headrace.client.generation import RunningGeneration
+from headrace.client.prompt_request import PromptRequest
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
@@ -25,7 +20,7 @@ from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
-from headrace.tokenizer.v1.render_pb2 import RenderRequest
+from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from headrace.worker.v1.generation_pb2 import OutputLogprobs
 
 
@@ -142,34 +137,38 @@ class GrpcChatBackend:
             created=self._created,
         )
 
-    async def render(
-        self, model: str, messages: Sequence[ChatMessage], *, timeout_seconds: float
-    ) -> RenderedPrompt:
+    async def render(self, request: PromptRequest, *, timeout_seconds: float) -> RenderedPrompt:
         """Render a conversation; a tokenizer that is lost meanwhile is replaced once."""
-        request = RenderRequest(model=model, messages=wire_messages(messages))
+        model, wire = request.model, render_request(request)
         context = [link.model.context_length for link in self._workers if link.model.model == model]
         if context:
             # A prompt that fills the context is the worker's to refuse: it names both numbers.
-            request.max_prompt_tokens = max(context)
+            wire.max_prompt_tokens = max(context)
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         tokenizer = self._pick(self._tokenizers_of(model, None), _no_tokenizer(model))
         try:
-            return await self._render_at(tokenizer, request, deadline)
+            response = await self._render_at(tokenizer, wire, deadline)
         except ServiceError as error:
             if error.reason not in _RETRIED_RENDER:
                 raise
             others = [link for link in self._tokenizers_of(model, None) if link is not tokenizer]
             if not others:
                 raise
-        other = self._pick(others, _no_tokenizer(model))
-        return await self._render_at(other, request, deadline)
+            other = self._pick(others, _no_tokenizer(model))
+            response = await self._render_at(other, wire, deadline)
+        return RenderedPrompt(
+            model=model,
+            token_ids=response.prompt_token_ids,
+            decoder=response.decoder,
+            guide=response.guide if response.HasField("guide") else None,
+            functions=function_schemas(request),
+        )
 
     async def _render_at(
         self, tokenizer: TokenizerLink, request: RenderRequest, deadline: float
-    ) -> RenderedPrompt:
+    ) -> RenderResponse:
         remaining = deadline - asyncio.get_running_loop().time()
-        response = await tokenizer.render(request, timeout_seconds=max(0.001, remaining))
-        return RenderedPrompt(request.model, response.prompt_token_ids, response.decoder)
+        return await tokenizer.render(request, timeout_seconds=max(0.001, remaining))
 
     def generate(
         self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer

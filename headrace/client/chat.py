@@ -17,17 +17,16 @@ from uuid import uuid4
 
 import structlog
 
+from headrace.client.answer_events import EventWriter, LogprobsWriter, TokenLogprob
 from headrace.client.answers import (
     AnswerTimes,
     AnswerUsage,
-    ChatMessage,
     Finish,
     GenerationOptions,
-    LogprobsWriter,
     OutputResult,
-    TokenLogprob,
 )
 from headrace.client.backend import GrpcChatBackend
+from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.bearer import OwnKey
 from headrace.rpc.credentials import PeerCredentials
@@ -99,6 +98,10 @@ class ChatAnswer:
             write_text(text)
 
         return write
+
+    def event_writer(self, index: int) -> EventWriter:
+        """Part of AnswerConsumer; no answer comes as events yet."""
+        raise NotImplementedError
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Part of AnswerConsumer."""
@@ -221,7 +224,8 @@ class HeadraceClient:
         options: GenerationOptions,
         timeout_seconds: float,
     ) -> AsyncIterator[ChatAnswer]:
-        prompt = await self._backend.render(model, messages, timeout_seconds=timeout_seconds)
+        request = PromptRequest(model, tuple(messages))
+        prompt = await self._backend.render(request, timeout_seconds=timeout_seconds)
         answer = ChatAnswer()
         generation = self._backend.generate(prompt, options, answer)
         answer.usage = generation.usage

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import TypeVar
 
-from headrace.client.answers import LogprobsWriter, TokenLogprob
+from headrace.client.answer_events import LogprobsWriter, TokenLogprob
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.detokenize_pb2 import TokenBytes

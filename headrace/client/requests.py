@@ -23,6 +23,8 @@ def generation_request(
         tracestate=options.tracestate,
         n=options.n,
     )
+    if prompt.guide is not None:
+        request.guide.CopyFrom(prompt.guide)
     if options.max_tokens is not None:
         request.max_tokens = options.max_tokens
     if options.logprobs is not None:
@@ -45,6 +47,7 @@ def detokenize_open(
         decoder=prompt.decoder,
         stop_strings=options.stop_strings,
         token_bytes=options.logprobs is not None,
+        functions=prompt.functions,
     )
     entry.decoder.stop_token_ids.extend(options.stop_token_ids)
     return entry

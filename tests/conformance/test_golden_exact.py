@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge.profile_data import shipped_profiles
-from headrace.client.answers import TokenLogprob
+from headrace.client.answer_events import TokenLogprob
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from tests.conformance.golden_files import FOLDER, GoldenFiles

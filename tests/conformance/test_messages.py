@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edge.http_server import EdgeServer
-from headrace.client.answers import ChatMessage, ToolCall
+from headrace.client.prompt_request import ChatMessage, ToolCall
 from tests.support.edge_server import HELLO, ask, running_edge
 from tests.support.fake_backend import FakeBackend
 

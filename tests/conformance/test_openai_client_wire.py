@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
-from headrace.client.answers import TokenLogprob
+from headrace.client.answer_events import TokenLogprob
 from tests.support.chat_requests import WHOLE
 from tests.support.edge_server import running_edge
 from tests.support.fake_backend import MODEL, FakeBackend, FakeGeneration

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from headrace.client.answers import ChatMessage
 from headrace.client.backend import GrpcChatBackend
 from headrace.client.chat import HeadraceClient
+from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from tests.support.in_process import (
@@ -56,7 +56,7 @@ async def test_an_abort_leaves_nothing_open_within_100_ms(
         in_process_stack(registry, STATES[state]) as stack,
         connected_backend(stack) as backend,
     ):
-        prompt = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        prompt = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         others = [
             backend.generate(prompt, generation_options(), RecordingConsumer())
             for _ in range(state == "queued")
@@ -82,7 +82,7 @@ async def test_an_abort_in_the_same_turn_as_the_start_leaves_nothing(
     """A request that is aborted before its frame was written runs nowhere afterwards."""
     consumer = RecordingConsumer()
     async with in_process_stack(registry) as stack, connected_backend(stack) as backend:
-        prompt = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        prompt = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         backend.generate(prompt, generation_options(), consumer).abort()
         after = RecordingConsumer()
         backend.generate(prompt, generation_options(max_tokens=1), after)
@@ -98,7 +98,7 @@ async def _answer(
 ) -> RecordingConsumer:
     consumer = RecordingConsumer()
     async with in_process_stack(registry, settings) as stack, connected_backend(stack) as backend:
-        prompt = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        prompt = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         backend.generate(prompt, generation_options(**options), consumer)
         await consumer.ended.wait()
         await stack.idle()
@@ -163,7 +163,7 @@ async def test_a_killed_worker_is_survived(registry: ModelRegistry) -> None:
         in_process_stack(registry, settings, workers=2) as stack,
         connected_backend(stack) as backend,
     ):
-        prompt = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        prompt = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         for consumer in consumers:
             backend.generate(prompt, generation_options(max_tokens=5), consumer)
         await stack.worker.server.stop(0)
@@ -305,7 +305,7 @@ async def test_the_least_loaded_worker_is_chosen_and_equals_take_turns(
         in_process_stack(registry, STATES["prefill"], workers=3) as stack,
         connected_backend(stack) as backend,
     ):
-        prompt = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        prompt = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         for _ in range(9):
             backend.generate(prompt, generation_options(), RecordingConsumer())
 

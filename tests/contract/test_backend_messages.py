@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from headrace.client.answers import ChatMessage, ToolCall
 from headrace.client.conversation import wire_messages
+from headrace.client.prompt_request import ChatMessage, PromptRequest, ToolCall
 from headrace.tokenizer.v1.render_pb2 import RenderRequest
 from tests.support.in_process import connected_backend, in_process_stack, small_registry
 
@@ -24,7 +24,9 @@ async def test_the_backend_carries_every_field(tmp_path: Path) -> None:
     """The ids are those of the tokenizer's own answer, and say all that was said."""
     async with in_process_stack(small_registry(tmp_path)) as stack:
         async with connected_backend(stack) as backend:
-            prompt = await backend.render(stack.model, MESSAGES, timeout_seconds=10)
+            prompt = await backend.render(
+                PromptRequest(stack.model, tuple(MESSAGES)), timeout_seconds=10
+            )
         expected = await stack.tokenizer.stub.Render(
             RenderRequest(model=stack.model, messages=wire_messages(MESSAGES))
         )

@@ -7,8 +7,9 @@ import time
 import pytest
 import structlog
 
-from headrace.client.answers import AnswerTimes, ChatMessage
+from headrace.client.answers import AnswerTimes
 from headrace.client.backend import GrpcChatBackend
+from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
 from headrace.common.v1.frames_pb2 import Hello
@@ -257,7 +258,7 @@ async def test_a_request_too_large_for_the_worker_is_refused_before_sending() ->
             await (await worker.opened.get()).greet(max_message_bytes=2000)
             await tokenizer.greeted()
             await backend.ready()
-            prompt = await backend.render("tiny", [], timeout_seconds=5)
+            prompt = await backend.render(PromptRequest("tiny", ()), timeout_seconds=5)
             prompt.token_ids.extend([50_000] * 1000)
             with pytest.raises(ServiceError) as caught:
                 backend.generate(prompt, generation_options(), consumer)
@@ -303,7 +304,7 @@ async def test_a_conversation_too_large_to_render_is_refused_before_sending() ->
     async with scripted_scene() as scene:
         messages = [ChatMessage("user", "x" * 17_000_000)]
         with pytest.raises(ServiceError) as caught:
-            await scene.backend.render("tiny", messages, timeout_seconds=5)
+            await scene.backend.render(PromptRequest("tiny", tuple(messages)), timeout_seconds=5)
 
         assert errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE == caught.value.reason
         assert not scene.tokenizers[0].rendering.is_set()

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from headrace.client.answers import ChatMessage, TokenLogprob
+from headrace.client.answer_events import TokenLogprob
 from headrace.client.chat import HeadraceClient
+from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.common.v1 import errors_pb2
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeResponse, TokenBytes
 from headrace.worker.v1.attach_pb2 import AttachResponse
@@ -237,7 +238,7 @@ async def test_several_outputs_have_their_own(registry: ModelRegistry) -> None:
     """With n = 3 and without alternatives each output's entries spell its text."""
     consumer = RecordingConsumer()
     async with in_process_stack(registry, ECHO) as stack, connected_backend(stack) as backend:
-        prompt = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        prompt = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         backend.generate(prompt, generation_options(n=3, logprobs=0, max_tokens=20), consumer)
         await consumer.hears("done")
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headrace.client.answers import ChatMessage
+from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH
 from headrace.rpc.errors import ServiceError
@@ -305,7 +305,9 @@ async def test_a_lost_tokenizer_is_not_waited_for_while_rendering() -> None:
         for tokenizer in scene.tokenizers:
             tokenizer.render_gate.clear()
         rendering = asyncio.create_task(
-            scene.backend.render("tiny", [ChatMessage("user", "x")], timeout_seconds=30)
+            scene.backend.render(
+                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
+            )
         )
         waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -325,7 +327,9 @@ async def test_a_tokenizer_that_drops_its_calls_is_replaced_while_rendering() ->
         for tokenizer in scene.tokenizers:
             tokenizer.render_gate.clear()
         rendering = asyncio.create_task(
-            scene.backend.render("tiny", [ChatMessage("user", "x")], timeout_seconds=30)
+            scene.backend.render(
+                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
+            )
         )
         waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -346,7 +350,9 @@ async def test_the_only_tokenizer_lost_while_rendering_is_an_error() -> None:
     async with scripted_scene() as scene:
         scene.tokenizers[0].render_gate.clear()
         rendering = asyncio.create_task(
-            scene.backend.render("tiny", [ChatMessage("user", "x")], timeout_seconds=30)
+            scene.backend.render(
+                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
+            )
         )
         await scene.tokenizers[0].rendering.wait()
         scene.tokenizer.close()
@@ -363,7 +369,9 @@ async def test_a_cancelled_render_stays_cancelled() -> None:
     async with scripted_scene() as scene:
         scene.tokenizers[0].render_gate.clear()
         rendering = asyncio.create_task(
-            scene.backend.render("tiny", [ChatMessage("user", "x")], timeout_seconds=30)
+            scene.backend.render(
+                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
+            )
         )
         await scene.tokenizers[0].rendering.wait()
         rendering.cancel()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from headrace.access.key_ring import KeyRing
+from headrace.client.prompt_request import PromptRequest
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.bearer import OwnKeyFile
 from headrace.rpc.credentials import PeerCredentials
@@ -40,7 +41,7 @@ async def test_a_removed_key_ends_nothing_that_runs_and_the_next_one_is_taken(
         in_process_stack(registry, PacedSettings(tokens_per_second=200), keys=keys) as stack,
         connected_backend(stack, PeerCredentials(None, own_key)) as backend,
     ):
-        prompt = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        prompt = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         running, refused, after = (RecordingConsumer() for _ in range(3))
         backend.generate(prompt, generation_options(max_tokens=100), running)
         await running.hears("text")
@@ -56,7 +57,7 @@ async def test_a_removed_key_ends_nothing_that_runs_and_the_next_one_is_taken(
             error = early
         await running.ended.wait()
         await wait_until(lambda: backend.is_ready)
-        again = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        again = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         backend.generate(again, generation_options(max_tokens=3), after)
         await after.ended.wait()
 

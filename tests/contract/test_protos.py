@@ -48,6 +48,7 @@ EDGE = "tests/contract/test_edge_streams.py"
 GENERATE = "tests/contract/test_generate.py"
 MESSAGES = "tests/contract/test_tokenizer_messages.py"
 MAPPING = "tests/unit/worker/test_request_mapping.py"
+TOOLS = "tests/contract/test_tokenizer_tools.py"
 UNARY = "tests/contract/test_tokenizer_unary.py"
 DETOKENIZE = "tests/contract/test_tokenizer_detokenize.py"
 FORMATS = "tests/contract/test_tokenizer_formats.py"
@@ -130,6 +131,15 @@ READERS: dict[str, str] = {
     "tokenizer.v1.RenderRequest.max_prompt_tokens": UNARY,
     "tokenizer.v1.RenderRequest.block_digests": UNARY,
     "tokenizer.v1.RenderRequest.output_format": f"{FORMATS}::test_render_names_the_format",
+    **dict.fromkeys(
+        (
+            *(f"tokenizer.v1.RenderRequest.{name}" for name in ("tools", "tool_choice")),
+            *(f"tokenizer.v1.RenderRequest.{name}" for name in ("content_guide", "thinking")),
+            *(f"tokenizer.v1.Function.{f.name}" for f in render_pb2.Function.DESCRIPTOR.fields),
+            *(f"tokenizer.v1.ToolChoice.{f.name}" for f in render_pb2.ToolChoice.DESCRIPTOR.fields),
+        ),
+        f"{TOOLS}::test_what_is_not_read_is_refused",
+    ),
     "tokenizer.v1.Message.role": UNARY,
     "tokenizer.v1.Message.content": UNARY,
     "tokenizer.v1.Message.name": UNARY,

@@ -10,6 +10,7 @@ import structlog
 
 from headrace.client.backend import GrpcChatBackend
 from headrace.client.chat import HeadraceClient
+from headrace.client.prompt_request import PromptRequest
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.server import GrpcServer
@@ -217,7 +218,7 @@ async def test_new_files_under_load(
         )
         await backend.start()
         await backend.ready()
-        prompt = await backend.render(stack.model, HELLO, timeout_seconds=5)
+        prompt = await backend.render(PromptRequest(stack.model, tuple(HELLO)), timeout_seconds=5)
         backend.generate(prompt, generation_options(max_tokens=30), consumer)
         await consumer.hears("text")
         files.replace(foreign)

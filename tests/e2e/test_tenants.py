@@ -12,8 +12,8 @@ import pytest
 from edge.settings import BackendSettings, EdgeSettings
 from headrace.access.keys import mint_key
 from headrace.access.settings import GenerationKeysSettings, KeysSettings
-from headrace.client.answers import ChatMessage
 from headrace.client.chat import HeadraceClient
+from headrace.client.prompt_request import ChatMessage
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from tests.e2e.conftest import open_stack

@@ -4,19 +4,18 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from headrace.client.answer_events import LogprobsWriter, TokenLogprob
 from headrace.client.answers import (
     AnswerConsumer,
     AnswerTimes,
     AnswerUsage,
-    ChatMessage,
     Finish,
     GenerationOptions,
-    LogprobsWriter,
     OutputResult,
     RenderedPrompt,
     ServedModel,
-    TokenLogprob,
 )
+from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.render_pb2 import Decoder
 
@@ -130,17 +129,15 @@ class FakeBackend:
     render_gate: asyncio.Event | None = None
     render_error: Exception | None = None
     generate_error: Exception | None = None
-    conversations: list[Sequence[ChatMessage]] = field(default_factory=list)
+    requests: list[PromptRequest] = field(default_factory=list)
     generations: list[FakeGeneration] = field(default_factory=list)
     rendering: asyncio.Event = field(default_factory=asyncio.Event)
     render_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     _started: asyncio.Queue[FakeGeneration] = field(default_factory=asyncio.Queue)
 
-    async def render(
-        self, model: str, messages: Sequence[ChatMessage], *, timeout_seconds: float
-    ) -> RenderedPrompt:
+    async def render(self, request: PromptRequest, *, timeout_seconds: float) -> RenderedPrompt:
         assert timeout_seconds > 0
-        self.conversations.append(messages)
+        self.requests.append(request)
         self.rendering.set()
         if self.render_gate is not None:
             try:
@@ -150,7 +147,7 @@ class FakeBackend:
                 raise
         if self.render_error is not None:
             raise self.render_error
-        return RenderedPrompt(model, range(10), Decoder(model=model))
+        return RenderedPrompt(request.model, range(10), Decoder(model=request.model))
 
     def generate(
         self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
@@ -163,6 +160,11 @@ class FakeBackend:
         if self.texts is not None:
             asyncio.get_running_loop().call_soon(generation.answer, self.texts)
         return generation
+
+    @property
+    def conversations(self) -> list[tuple[ChatMessage, ...]]:
+        """The messages of each request that was rendered."""
+        return [request.messages for request in self.requests]
 
     async def next_generation(self) -> FakeGeneration:
         """The next request that reaches the backend."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.access.key_ring import KeyRing
-from headrace.client.answers import ChatMessage
 from headrace.client.backend import GrpcChatBackend
+from headrace.client.prompt_request import ChatMessage
 from headrace.models.directory import ModelDirectory
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.limits import FrameTiming

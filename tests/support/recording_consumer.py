@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from headrace.client.answers import AnswerTimes, LogprobsWriter, OutputResult, TokenLogprob
+from headrace.client.answer_events import EventWriter, LogprobsWriter, TokenLogprob
+from headrace.client.answers import AnswerTimes, OutputResult
 from headrace.rpc.errors import ServiceError
 
 
@@ -46,6 +47,10 @@ class RecordingConsumer:
             write_text(text)
 
         return write
+
+    def event_writer(self, index: int) -> EventWriter:
+        """Part of AnswerConsumer; no answer comes as events yet."""
+        raise NotImplementedError
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         self.results[index] = result

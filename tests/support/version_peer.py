@@ -13,8 +13,8 @@ from typing import Any
 
 import structlog
 
-from headrace.client.answers import ChatMessage
 from headrace.client.chat import HeadraceClient
+from headrace.client.prompt_request import ChatMessage
 from headrace.rpc.errors import ServiceError
 from tests.support.in_process import in_process_stack, small_registry
 from worker.engine.paced_settings import PacedSettings

@@ -336,12 +336,17 @@ class OutputDelta(_message.Message):
     TOOL_CALL_BEGIN_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     TOOL_CALL_END_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """The output."""
     content: _builtins.str
     """Text of the answer."""
     reasoning: _builtins.str
     """Text of the thoughts in front of it."""
+    reasoning_tokens: _builtins.int
+    """Tokens of the output whose text is thoughts or their markup, as far as they are known with this
+    piece, prior ones included.
+    """
     @_builtins.property
     def tool_call_begin(self) -> Global___ToolCallBegin:
         """A call of a function begins."""
@@ -363,10 +368,11 @@ class OutputDelta(_message.Message):
         tool_call_begin: Global___ToolCallBegin | None = ...,
         arguments: Global___ToolCallArguments | None = ...,
         tool_call_end: Global___ToolCallEnd | None = ...,
+        reasoning_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "content", b"content", "event", b"event", "reasoning", b"reasoning", "tool_call_begin", b"tool_call_begin", "tool_call_end", b"tool_call_end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "content", b"content", "event", b"event", "handle", b"handle", "reasoning", b"reasoning", "tool_call_begin", b"tool_call_begin", "tool_call_end", b"tool_call_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "content", b"content", "event", b"event", "handle", b"handle", "reasoning", b"reasoning", "reasoning_tokens", b"reasoning_tokens", "tool_call_begin", b"tool_call_begin", "tool_call_end", b"tool_call_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["content", "reasoning", "tool_call_begin", "arguments", "tool_call_end"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

@@ -22,25 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from headrace.worker.v1 import generation_pb2 as headrace_dot_worker_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"headrace/tokenizer/v1/render.proto\x12\x15headrace.tokenizer.v1\"\xf5\x01\n\rRenderRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x30\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.headrace.tokenizer.v1.Message\x12\x1e\n\x11max_prompt_tokens\x18\x03 \x01(\rH\x00\x88\x01\x01\x12?\n\rblock_digests\x18\x04 \x01(\x0b\x32(.headrace.tokenizer.v1.BlockDigestParams\x12\x1a\n\routput_format\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x14\n\x12_max_prompt_tokensB\x10\n\x0e_output_format\"\x8e\x02\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x14\n\x07\x63ontent\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04name\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x33\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1f.headrace.tokenizer.v1.ToolCall\x12\x19\n\x0ctool_call_id\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x14\n\x07refusal\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x1e\n\x11reasoning_content\x18\x07 \x01(\tH\x04\x88\x01\x01\x42\n\n\x08_contentB\x07\n\x05_nameB\x0f\n\r_tool_call_idB\n\n\x08_refusalB\x14\n\x12_reasoning_content\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"X\n\x11\x42lockDigestParams\x12\x12\n\nblock_size\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04lora\x18\x03 \x01(\t\x12\x12\n\ncache_salt\x18\x04 \x01(\t\"r\n\x0eRenderResponse\x12\x18\n\x10prompt_token_ids\x18\x01 \x03(\r\x12/\n\x07\x64\x65\x63oder\x18\x02 \x01(\x0b\x32\x1e.headrace.tokenizer.v1.Decoder\x12\x15\n\rblock_digests\x18\x03 \x03(\x0c\"\x83\x01\n\x07\x44\x65\x63oder\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x02 \x01(\t\x12\x16\n\x0estop_token_ids\x18\x03 \x03(\r\x12\x15\n\routput_format\x18\x04 \x01(\t\x12\x1b\n\x13\x62\x65gins_in_reasoning\x18\x05 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"headrace/tokenizer/v1/render.proto\x12\x15headrace.tokenizer.v1\x1a#headrace/worker/v1/generation.proto\"\xb3\x03\n\rRenderRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x30\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.headrace.tokenizer.v1.Message\x12\x1e\n\x11max_prompt_tokens\x18\x03 \x01(\rH\x00\x88\x01\x01\x12?\n\rblock_digests\x18\x04 \x01(\x0b\x32(.headrace.tokenizer.v1.BlockDigestParams\x12\x1a\n\routput_format\x18\x05 \x01(\tH\x01\x88\x01\x01\x12.\n\x05tools\x18\x06 \x03(\x0b\x32\x1f.headrace.tokenizer.v1.Function\x12\x36\n\x0btool_choice\x18\x07 \x01(\x0b\x32!.headrace.tokenizer.v1.ToolChoice\x12\x30\n\rcontent_guide\x18\x08 \x01(\x0b\x32\x19.headrace.worker.v1.Guide\x12\x15\n\x08thinking\x18\t \x01(\x08H\x02\x88\x01\x01\x42\x14\n\x12_max_prompt_tokensB\x10\n\x0e_output_formatB\x0b\n\t_thinking\"f\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\nparameters\x18\x03 \x01(\t\x12\x0e\n\x06strict\x18\x04 \x01(\x08\x42\x0e\n\x0c_description\"J\n\nToolChoice\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x15\n\rallowed_names\x18\x02 \x03(\t\x12\x13\n\x0bsingle_call\x18\x03 \x01(\x08\"\x8e\x02\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x14\n\x07\x63ontent\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04name\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x33\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1f.headrace.tokenizer.v1.ToolCall\x12\x19\n\x0ctool_call_id\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x14\n\x07refusal\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x1e\n\x11reasoning_content\x18\x07 \x01(\tH\x04\x88\x01\x01\x42\n\n\x08_contentB\x07\n\x05_nameB\x0f\n\r_tool_call_idB\n\n\x08_refusalB\x14\n\x12_reasoning_content\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"X\n\x11\x42lockDigestParams\x12\x12\n\nblock_size\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04lora\x18\x03 \x01(\t\x12\x12\n\ncache_salt\x18\x04 \x01(\t\"\x9c\x01\n\x0eRenderResponse\x12\x18\n\x10prompt_token_ids\x18\x01 \x03(\r\x12/\n\x07\x64\x65\x63oder\x18\x02 \x01(\x0b\x32\x1e.headrace.tokenizer.v1.Decoder\x12\x15\n\rblock_digests\x18\x03 \x03(\x0c\x12(\n\x05guide\x18\x04 \x01(\x0b\x32\x19.headrace.worker.v1.Guide\"\x83\x01\n\x07\x44\x65\x63oder\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x02 \x01(\t\x12\x16\n\x0estop_token_ids\x18\x03 \x03(\r\x12\x15\n\routput_format\x18\x04 \x01(\t\x12\x1b\n\x13\x62\x65gins_in_reasoning\x18\x05 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.tokenizer.v1.render_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RENDERREQUEST']._serialized_start=62
-  _globals['_RENDERREQUEST']._serialized_end=307
-  _globals['_MESSAGE']._serialized_start=310
-  _globals['_MESSAGE']._serialized_end=580
-  _globals['_TOOLCALL']._serialized_start=582
-  _globals['_TOOLCALL']._serialized_end=637
-  _globals['_BLOCKDIGESTPARAMS']._serialized_start=639
-  _globals['_BLOCKDIGESTPARAMS']._serialized_end=727
-  _globals['_RENDERRESPONSE']._serialized_start=729
-  _globals['_RENDERRESPONSE']._serialized_end=843
-  _globals['_DECODER']._serialized_start=846
-  _globals['_DECODER']._serialized_end=977
+  _globals['_RENDERREQUEST']._serialized_start=99
+  _globals['_RENDERREQUEST']._serialized_end=534
+  _globals['_FUNCTION']._serialized_start=536
+  _globals['_FUNCTION']._serialized_end=638
+  _globals['_TOOLCHOICE']._serialized_start=640
+  _globals['_TOOLCHOICE']._serialized_end=714
+  _globals['_MESSAGE']._serialized_start=717
+  _globals['_MESSAGE']._serialized_end=987
+  _globals['_TOOLCALL']._serialized_start=989
+  _globals['_TOOLCALL']._serialized_end=1044
+  _globals['_BLOCKDIGESTPARAMS']._serialized_start=1046
+  _globals['_BLOCKDIGESTPARAMS']._serialized_end=1134
+  _globals['_RENDERRESPONSE']._serialized_start=1137
+  _globals['_RENDERRESPONSE']._serialized_end=1293
+  _globals['_DECODER']._serialized_start=1296
+  _globals['_DECODER']._serialized_end=1427
 # @@protoc_insertion_point(module_scope)

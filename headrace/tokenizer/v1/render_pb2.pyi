@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from headrace.worker.v1 import generation_pb2 as _generation_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,13 +30,22 @@ class RenderRequest(_message.Message):
     MAX_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     BLOCK_DIGESTS_FIELD_NUMBER: _builtins.int
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    CONTENT_GUIDE_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served name of the model; empty = the service's first."""
     max_prompt_tokens: _builtins.int
     """Refuse with CONTEXT_LENGTH_EXCEEDED when the prompt has more tokens. Unset = the model's context."""
     output_format: _builtins.str
     """Output format that the decoder is to name: `text`, another by its name, or `model` for the one
-    in which the model writes. Unset = text.
+    in which the model writes: without tools that is its thoughts alone, and with tools a model that
+    knows no calls writes those of `hermes`. Unset = text.
+    """
+    thinking: _builtins.bool
+    """Whether the model thinks before it answers; refused where the template has no switch for it and
+    does not do so anyway. Unset = as the template does by itself.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
@@ -45,6 +55,22 @@ class RenderRequest(_message.Message):
     def block_digests(self) -> Global___BlockDigestParams:
         """Also return the prompt's block digests. Unset = return none."""
 
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Function]:
+        """Functions that the answer may call, at most 128, their names different; the template shows them.
+        Empty = none, and nothing in the answer is a call. Needs an output format with calls.
+        """
+
+    @_builtins.property
+    def tool_choice(self) -> Global___ToolChoice:
+        """Which of the tools are called. Unset = any, as often as the model wants. Needs tools."""
+
+    @_builtins.property
+    def content_guide(self) -> _generation_pb2.Guide:
+        """What the answer's content must be, where it has any; thoughts and calls are not content. A
+        structural tag is taken only without thoughts and tools. Unset = any text.
+        """
+
     def __init__(
         self,
         *,
@@ -53,21 +79,101 @@ class RenderRequest(_message.Message):
         max_prompt_tokens: _builtins.int | None = ...,
         block_digests: Global___BlockDigestParams | None = ...,
         output_format: _builtins.str | None = ...,
+        tools: _abc.Iterable[Global___Function] | None = ...,
+        tool_choice: Global___ToolChoice | None = ...,
+        content_guide: _generation_pb2.Guide | None = ...,
+        thinking: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens", "_output_format", b"_output_format", "block_digests", b"block_digests", "max_prompt_tokens", b"max_prompt_tokens", "output_format", b"output_format"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens", "_output_format", b"_output_format", "_thinking", b"_thinking", "block_digests", b"block_digests", "content_guide", b"content_guide", "max_prompt_tokens", b"max_prompt_tokens", "output_format", b"output_format", "thinking", b"thinking", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens", "_output_format", b"_output_format", "block_digests", b"block_digests", "max_prompt_tokens", b"max_prompt_tokens", "messages", b"messages", "model", b"model", "output_format", b"output_format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens", "_output_format", b"_output_format", "_thinking", b"_thinking", "block_digests", b"block_digests", "content_guide", b"content_guide", "max_prompt_tokens", b"max_prompt_tokens", "messages", b"messages", "model", b"model", "output_format", b"output_format", "thinking", b"thinking", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_prompt_tokens: _TypeAlias = _typing.Literal["max_prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_prompt_tokens: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens"]  # noqa: Y015
     _WhichOneofReturnType__output_format: _TypeAlias = _typing.Literal["output_format"]  # noqa: Y015
     _WhichOneofArgType__output_format: _TypeAlias = _typing.Literal["_output_format", b"_output_format"]  # noqa: Y015
+    _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
+    _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_prompt_tokens) -> _WhichOneofReturnType__max_prompt_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_format) -> _WhichOneofReturnType__output_format | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking) -> _WhichOneofReturnType__thinking | None: ...
 
 Global___RenderRequest: _TypeAlias = RenderRequest  # noqa: Y015
+
+@_typing.final
+class Function(_message.Message):
+    """A function that the answer may call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, 1 to 64 characters."""
+    description: _builtins.str
+    """What it is for, for the model to read. Unset = nothing is said."""
+    parameters: _builtins.str
+    """JSON schema of its arguments, an object; empty = it takes none. All schemas of a request together
+    have at most `limits.max_schema_characters` characters.
+    """
+    strict: _builtins.bool
+    """Every call must be valid against the schema, whoever chose to call. False = only calls that
+    `tool_choice` demands are.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str | None = ...,
+        parameters: _builtins.str = ...,
+        strict: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "name", b"name", "parameters", b"parameters", "strict", b"strict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+
+Global___Function: _TypeAlias = Function  # noqa: Y015
+
+@_typing.final
+class ToolChoice(_message.Message):
+    """Which functions an answer calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    ALLOWED_NAMES_FIELD_NUMBER: _builtins.int
+    SINGLE_CALL_FIELD_NUMBER: _builtins.int
+    required: _builtins.bool
+    """The answer is calls, at least one, each valid against its schema. False = the model decides."""
+    single_call: _builtins.bool
+    """At most one call."""
+    @_builtins.property
+    def allowed_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the tools that may be called; the others are shown all the same. Empty = all of them."""
+
+    def __init__(
+        self,
+        *,
+        required: _builtins.bool = ...,
+        allowed_names: _abc.Iterable[_builtins.str] | None = ...,
+        single_call: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_names", b"allowed_names", "required", b"required", "single_call", b"single_call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
@@ -221,6 +327,7 @@ class RenderResponse(_message.Message):
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     DECODER_FIELD_NUMBER: _builtins.int
     BLOCK_DIGESTS_FIELD_NUMBER: _builtins.int
+    GUIDE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The prompt, at least one id."""
@@ -233,16 +340,23 @@ class RenderResponse(_message.Message):
     def block_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """16 bytes for each full block of the prompt, in order; empty unless asked for."""
 
+    @_builtins.property
+    def guide(self) -> _generation_pb2.Guide:
+        """What the whole output must be for its content and calls to be what was asked, in the output
+        format's markup; goes unchanged into GenerationRequest. Unset = nothing is restricted.
+        """
+
     def __init__(
         self,
         *,
         prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         decoder: Global___Decoder | None = ...,
         block_digests: _abc.Iterable[_builtins.bytes] | None = ...,
+        guide: _generation_pb2.Guide | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "guide", b"guide"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_digests", b"block_digests", "decoder", b"decoder", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_digests", b"block_digests", "decoder", b"decoder", "guide", b"guide", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

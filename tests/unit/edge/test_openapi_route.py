@@ -19,7 +19,7 @@ from edge.profile_data import shipped_profiles
 from edge.replies import REQUEST_ID_HEADER
 from edge.settings import EdgeSettings, ServerSettings
 from edge.told_headers import CLAMPED_HEADER, IGNORED_HEADER
-from headrace.client.answers import TokenLogprob
+from headrace.client.answer_events import TokenLogprob
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from tests.support.edge_server import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.client.answers import TokenLogprob
+from headrace.client.answer_events import TokenLogprob
 from tests.support.edge_server import HELLO, RawClient, ask, parse_events, raw_client, running_edge
 from tests.support.fake_backend import MODEL, FakeBackend, FakeGeneration
 

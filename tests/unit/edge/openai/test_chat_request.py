@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge.openai.chat_request import ChatRequest, RequestRules, parse_chat_request
 from edge.openai.fields import FIELDS, Use
 from edge.openai.model_fit import fit_to_model
-from headrace.client.answers import ChatMessage
+from headrace.client.prompt_request import ChatMessage
 from headrace.rpc.errors import ServiceError
 from tests.support.fake_backend import MODEL
 

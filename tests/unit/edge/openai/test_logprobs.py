@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.openai.logprobs import LEAST_LOGPROB, encode_entries, logprobs_object
-from headrace.client.answers import TokenLogprob
+from headrace.client.answer_events import TokenLogprob
 
 numbers = st.floats(width=32)
 said = st.tuples(st.binary(max_size=6), numbers)

@@ -6,7 +6,7 @@ import pytest
 
 from edge.openai.messages import MAX_TOLD_KEYS, MessageRules, parse_messages
 from edge.openai.tool_history import MAX_CONVERSATION_CALLS, MAX_TOOL_CALLS
-from headrace.client.answers import ChatMessage, ToolCall
+from headrace.client.prompt_request import ChatMessage, ToolCall
 from headrace.rpc.errors import ServiceError
 
 STRICT = MessageRules()

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from headrace.client.answers import OutputResult, TokenLogprob
+from headrace.client.answer_events import TokenLogprob
+from headrace.client.answers import OutputResult
 from headrace.client.chat import ChatAnswer
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError

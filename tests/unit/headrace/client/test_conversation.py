@@ -1,7 +1,7 @@
 """Messages as the tokenizer's requests carry them."""
 
-from headrace.client.answers import ChatMessage, ToolCall
 from headrace.client.conversation import wire_messages
+from headrace.client.prompt_request import ChatMessage, ToolCall
 from tokenizer_svc.message_mapping import template_messages
 
 CALL = ToolCall("c", "look", '{"where": "Ulm"}')
