@@ -1,13 +1,11 @@
 """The tokenizer's gRPC service: Render, Encode, Decode, CountTokens, Detokenize, GetModel."""
 
-from collections.abc import Mapping, MutableSequence, Sequence
 from functools import partial
 
 import grpc
 
 from headrace.access.grpc_authentication import KeyGate, key_of
 from headrace.common.v1 import errors_pb2
-from headrace.digest import block_digests, root_digest
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
 from headrace.runtime.identity import Identity
@@ -27,16 +25,11 @@ from tokenizer_svc.call_gate import CallGate
 from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
 from tokenizer_svc.encoding import TextEncoder, TooManyTokensError
 from tokenizer_svc.encoding_pool import EncodingPool
-from tokenizer_svc.formats.catalog import TEXT, OutputFormat
 from tokenizer_svc.message_mapping import num_characters, template_messages
-from tokenizer_svc.registry import MODELS_OWN_FORMAT, ModelRegistry, TokenizerModel
-from tokenizer_svc.request_mapping import (
-    checked_block_size,
-    checked_text,
-)
+from tokenizer_svc.registry import ModelRegistry, TokenizerModel
+from tokenizer_svc.rendering import Rendering, extend_ids
+from tokenizer_svc.request_mapping import checked_text
 from tokenizer_svc.settings import LimitSettings
-
-_IDS_AT_ONCE = 65_536
 
 
 class TokenizerServicer(TokenizerServiceServicer):
@@ -67,15 +60,8 @@ class TokenizerServicer(TokenizerServiceServicer):
     ) -> RenderResponse:
         """A conversation to prompt token ids."""
         with self.activity.call(), self._callers.call(context, request.model) as call:
-            model = call.model
-            model.prompt_renderer()
-            _refuse_unread(request)
-            messages = template_messages(request.messages)
-            if request.HasField("block_digests"):
-                checked_block_size(request.block_digests)
-            size = num_characters(messages)
-            answered_as = self._answer_format(model, request)
-            response = await self._pool.run(size, _rendered, model, messages, request, answered_as)
+            rendering = Rendering.prepare(self._registry, call.model, request)
+            response = await self._pool.run(rendering.size, rendering.run)
             call.used_tokens = len(response.prompt_token_ids)
             return response
 
@@ -159,13 +145,6 @@ class TokenizerServicer(TokenizerServiceServicer):
             output_format=model.output_format,
         )
 
-    def _answer_format(self, model: TokenizerModel, request: RenderRequest) -> OutputFormat:
-        """How the answer is to be read. Raises ServiceError for a format that is not known."""
-        name = request.output_format if request.HasField("output_format") else TEXT
-        return self._registry.find_format(
-            model.output_format if name == MODELS_OWN_FORMAT else name
-        )
-
     def drain(self) -> None:
         """Take nothing new on any stream, and say so to every edge."""
         self.activity.is_draining = True
@@ -179,41 +158,6 @@ class TokenizerServicer(TokenizerServiceServicer):
             session.finish()
 
 
-def _refuse_unread(request: RenderRequest) -> None:
-    """Refuse what a prompt cannot be made of yet."""
-    for name in ("tool_choice", "content_guide", "thinking"):
-        if request.HasField(name):
-            raise _unsupported(name)
-    if request.tools:
-        raise _unsupported("tools")
-
-
-def _unsupported(name: str) -> ServiceError:
-    message = f"{name} is not supported with this model."
-    return ServiceError(errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER, message, param=name)
-
-
-def _rendered(
-    model: TokenizerModel,
-    messages: Sequence[Mapping[str, str | None]],
-    request: RenderRequest,
-    answered_as: OutputFormat,
-) -> RenderResponse:
-    """The answer to Render; runs on a thread."""
-    limit = request.max_prompt_tokens if request.HasField("max_prompt_tokens") else None
-    ids = model.prompt_renderer().render(messages, limit)
-    digests: list[bytes] = []
-    if request.HasField("block_digests"):
-        params = request.block_digests
-        root = root_digest(params.block_size, params.model, params.lora, params.cache_salt)
-        digests = block_digests(root, params.block_size, ids)
-    is_text = answered_as.name == TEXT
-    decoder = model.decoder() if is_text else model.formatted_decoder(answered_as, ids)
-    response = RenderResponse(decoder=decoder, block_digests=digests)
-    _extend(response.prompt_token_ids, ids)
-    return response
-
-
 def _encoded(encoder: TextEncoder, request: EncodeRequest, max_tokens: int) -> EncodeResponse:
     """The answer to Encode; runs on a thread."""
     encode = encoder.encode if request.allow_special_tokens else encoder.encode_marked
@@ -225,14 +169,8 @@ def _encoded(encoder: TextEncoder, request: EncodeRequest, max_tokens: int) -> E
             errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE, message, param="text"
         ) from error
     response = EncodeResponse()
-    _extend(response.token_ids, ids)
+    extend_ids(response.token_ids, ids)
     return response
-
-
-def _extend(field: MutableSequence[int], ids: Sequence[int]) -> None:
-    # In parts, since each keeps the interpreter lock and with it the loop waiting.
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        field.extend(ids[start : start + _IDS_AT_ONCE])
 
 
 def _decoded(model: TokenizerModel, request: DecodeRequest) -> str:

@@ -1,0 +1,91 @@
+"""Render without its transport: a request to prompt ids, block digests and the answer's decoder.
+
+What is cheap is checked when a rendering is prepared; `run` takes long and may run on a thread.
+"""
+
+from collections.abc import Mapping, MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from headrace.common.v1 import errors_pb2
+from headrace.digest import block_digests, root_digest
+from headrace.rpc.errors import ServiceError
+from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
+from tokenizer_svc.formats.catalog import TEXT, OutputFormat
+from tokenizer_svc.message_mapping import num_characters, template_messages
+from tokenizer_svc.registry import MODELS_OWN_FORMAT, ModelRegistry, TokenizerModel
+from tokenizer_svc.request_mapping import checked_block_size
+
+_IDS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A request to render that has been checked, for its model."""
+
+    model: TokenizerModel
+    request: RenderRequest
+    messages: Sequence[Mapping[str, str | None]]
+    answered_as: OutputFormat
+
+    @classmethod
+    def prepare(
+        cls, registry: ModelRegistry, model: TokenizerModel, request: RenderRequest
+    ) -> Self:
+        """Check the request. Raises ServiceError, naming the parameter."""
+        model.prompt_renderer()
+        _refuse_unread(request)
+        messages = template_messages(request.messages)
+        if request.HasField("block_digests"):
+            checked_block_size(request.block_digests)
+        return cls(model, request, messages, _answer_format(registry, model, request))
+
+    @property
+    def size(self) -> int:
+        """Characters that are rendered and encoded."""
+        return num_characters(self.messages)
+
+    def run(self) -> RenderResponse:
+        """The answer to Render. Raises ServiceError for what the template refuses, and lengths."""
+        model, request = self.model, self.request
+        limit = request.max_prompt_tokens if request.HasField("max_prompt_tokens") else None
+        ids = model.prompt_renderer().render(self.messages, limit)
+        digests: list[bytes] = []
+        if request.HasField("block_digests"):
+            params = request.block_digests
+            root = root_digest(params.block_size, params.model, params.lora, params.cache_salt)
+            digests = block_digests(root, params.block_size, ids)
+        is_text = self.answered_as.name == TEXT
+        decoder = model.decoder() if is_text else model.formatted_decoder(self.answered_as, ids)
+        response = RenderResponse(decoder=decoder, block_digests=digests)
+        extend_ids(response.prompt_token_ids, ids)
+        return response
+
+
+def extend_ids(field: MutableSequence[int], ids: Sequence[int]) -> None:
+    """Append ids to a message's field."""
+    # In parts, since each keeps the interpreter lock and with it the loop waiting.
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        field.extend(ids[start : start + _IDS_AT_ONCE])
+
+
+def _answer_format(
+    registry: ModelRegistry, model: TokenizerModel, request: RenderRequest
+) -> OutputFormat:
+    """How the answer is to be read. Raises ServiceError for a format that is not known."""
+    name = request.output_format if request.HasField("output_format") else TEXT
+    return registry.find_format(model.output_format if name == MODELS_OWN_FORMAT else name)
+
+
+def _refuse_unread(request: RenderRequest) -> None:
+    """Refuse what a prompt cannot be made of yet."""
+    for name in ("tool_choice", "content_guide", "thinking"):
+        if request.HasField(name):
+            raise _unsupported(name)
+    if request.tools:
+        raise _unsupported("tools")
+
+
+def _unsupported(name: str) -> ServiceError:
+    message = f"{name} is not supported with this model."
+    return ServiceError(errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER, message, param=name)
