@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
-from requests import Request
+from requests import PreparedRequest, Request
 from schemathesis import Case, GenerationMode
+from schemathesis.core.result import Err
 
 from bench.fuzz.excerpts import Document, excerpt, operations
 from bench.fuzz.mangling import encoded, mangled_body, random_bytes, random_target
@@ -55,7 +56,10 @@ def _operation(document: Document, kind: Kind, chance: random.Random) -> tuple[s
 
 def _cases(part: Document, mode: GenerationMode, case_seed: int) -> list[Case[Any]]:
     schema = schemathesis.openapi.from_dict(part)
-    operation = next(iter(schema.get_all_operations())).ok()
+    first = next(iter(schema.get_all_operations()))
+    if isinstance(first, Err):
+        raise first.err()
+    operation = first.ok()
     found: list[Case[Any]] = []
 
     @seed(case_seed)
@@ -82,7 +86,6 @@ def _requests(cases: list[Case[Any]], kind: Kind, batch: str) -> Iterator[FuzzRe
         wanted = {name: arguments[name] for name in names if name in arguments}
         prepared = Request(**wanted).prepare()
         url = urlsplit(prepared.url or _BASE)
-        body = prepared.body
         yield FuzzRequest(
             case=f"{batch}.{index}",
             kind=kind,
@@ -90,12 +93,22 @@ def _requests(cases: list[Case[Any]], kind: Kind, batch: str) -> Iterator[FuzzRe
             method=prepared.method or "GET",
             target=(url.path or "/") + (f"?{url.query}" if url.query else ""),
             headers=tuple(
-                (name, value)
+                (name, value.decode("latin-1") if isinstance(value, bytes) else value)
                 for name, value in prepared.headers.items()
                 if name.lower() in _KEPT_HEADERS
             ),
-            body=body.encode() if isinstance(body, str) else body,
+            body=_body(prepared),
         )
+
+
+def _body(request: PreparedRequest) -> bytes | None:
+    """The body's bytes; nothing that is drawn here is read from a stream."""
+    body = request.body
+    if body is None or isinstance(body, bytes):
+        return body
+    if isinstance(body, str):
+        return body.encode()
+    raise TypeError(f"a body came as {type(body).__name__}")
 
 
 def _mangled(request: FuzzRequest, chance: random.Random) -> FuzzRequest:

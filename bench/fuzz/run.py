@@ -96,7 +96,8 @@ async def _batches(plan: FuzzPlan, document: Document) -> AsyncIterator[Sequence
             for ahead in range(batch, batch + plan.drawers * _AHEAD):
                 if ahead not in drawn:
                     drawn[ahead] = pool.submit(draw_batch, document, plan.seed, ahead)
-            yield await asyncio.wrap_future(drawn.pop(batch))
+            requests: list[FuzzRequest] = await asyncio.wrap_future(drawn.pop(batch))
+            yield requests
             batch += 1
     finally:
         pool.shutdown(cancel_futures=True)

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def table(samples: Sequence[Sample]) -> str:
     return "\n".join(lines)
 
 
-def write_json(samples: Sequence[Sample], machine: dict[str, object], path: Path) -> None:
+def write_json(samples: Sequence[Sample], machine: Mapping[str, object], path: Path) -> None:
     """All samples, and the medians."""
     points = dict.fromkeys(sample.point for sample in samples)
     document = {
