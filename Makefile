@@ -18,11 +18,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVE_STAMP := $(VENV)/.serve
 DEV_STAMP := $(VENV)/.dev
+# What the tests of foreign clients run in: apart from ours, and two, since not all of them take the
+# newest package of OpenAI.
+CLIENTS := .venv-clients
+CLIENT_SETS := clients clients-openai2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help serve test test-all check format protos bench bench-engine bench-reuse soak fuzz lock model clean
+.PHONY: help serve test test-all clients check format protos bench bench-engine bench-reuse soak fuzz lock model clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS='…']"
@@ -38,9 +42,11 @@ test: $(DEV_STAMP) ## Run the tests (10 minutes at most); PYTEST_ARGS='-k stop'
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(DEV_STAMP) ## Run the tests and their long forms
+test-all: $(DEV_STAMP) clients ## Run the tests and their long forms
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+clients: $(CLIENT_SETS:%=$(CLIENTS)/%/.installed) ## Install the foreign clients that test-all runs
 
 check: $(DEV_STAMP) ## Format, lint, types, import rules, protos, spelling
 	$(BIN)/ruff format --check .
@@ -81,15 +87,17 @@ fuzz: $(DEV_STAMP) ## Send 100,000 random requests after /openapi.json; ARGS='--
 
 # Lock files pin every package with its hashes for 3.11 and 3.12; they name no index. dev.lock comes
 # first: its generator of stubs holds protobuf at 6.x, and both must agree. Needs `uv`.
-LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	pyproject.toml requirements/build.in
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+LOCK := $(COMPILE) pyproject.toml requirements/build.in
 lock: ## Resolve requirements/*.lock anew from pyproject.toml (UPGRADE=--upgrade for newer ones)
 	$(LOCK) $(UPGRADE) --extra openvino --extra dev --output-file requirements/dev.lock
 	$(LOCK) $(UPGRADE) --extra openvino --constraint requirements/dev.lock \
 		--output-file requirements/serve.lock
+	for name in $(CLIENT_SETS); do \
+		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.lock; done
 
 clean: ## Remove the virtual environment and all caches of this folder
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -114,4 +122,10 @@ $(SERVE_STAMP): requirements/serve.lock pyproject.toml | $(BIN)/python
 
 $(DEV_STAMP): requirements/dev.lock $(SERVE_STAMP) | $(BIN)/python
 	$(call install,Installing what developing needs,requirements/dev.lock,--only-binary :all:)
+	@touch $@
+
+$(CLIENTS)/%/.installed: PIP = $(@D)/bin/python -m pip --disable-pip-version-check --no-input
+$(CLIENTS)/%/.installed: requirements/%.lock | $(BIN)/python
+	@$(BIN)/python -m venv --clear $(@D)
+	$(call install,Installing $*,$<,--only-binary :all:)
 	@touch $@
