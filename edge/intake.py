@@ -26,15 +26,7 @@ class Intake:
 
     def prompt_request(self) -> PromptRequest:
         """What tokenizer_svc makes the prompt of."""
-        chat = self.chat
-        return PromptRequest(
-            model=self.model.name,
-            messages=chat.messages,
-            tools=chat.tools,
-            tool_choice=chat.tool_choice,
-            content_guide=chat.content_guide,
-            thinking=chat.thinking,
-        )
+        return self.chat.prompt_request(self.model.name)
 
     @property
     def shown_model(self) -> str:

@@ -16,7 +16,13 @@ from edge.openai.messages import MessageRules, parse_messages
 from edge.openai.profile import Profile
 from edge.openai.request_limits import RequestLimits
 from edge.openai.tools import settle_tools
-from headrace.client.prompt_request import ChatMessage, ContentGuide, Function, ToolChoice
+from headrace.client.prompt_request import (
+    ChatMessage,
+    ContentGuide,
+    Function,
+    PromptRequest,
+    ToolChoice,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,17 @@ class ChatRequest:
     assumed: frozenset[str] = frozenset()
     ignored: tuple[str, ...] = ()
     clamped: tuple[tuple[str, float], ...] = ()
+
+    def prompt_request(self, model: str) -> PromptRequest:
+        """What tokenizer_svc makes the prompt of; `model` is the served name."""
+        return PromptRequest(
+            model=model,
+            messages=self.messages,
+            tools=self.tools,
+            tool_choice=self.tool_choice,
+            content_guide=self.content_guide,
+            thinking=self.thinking,
+        )
 
 
 @dataclass(frozen=True, slots=True)
