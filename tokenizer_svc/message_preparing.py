@@ -5,19 +5,14 @@ names one; arguments are what the template wants them to be. All of it depends o
 wrote, which is why it comes before special tokens are masked.
 """
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NoReturn
+from typing import Any
 
+from tokenizer_svc.json_objects import parsed_object
 from tokenizer_svc.message_mapping import TemplateMessage
 from tokenizer_svc.template_support import SHORT_ID_CHARACTERS, TemplateSupport
 
-_MAX_DEPTH = 64
-# Parsing keeps the interpreter's lock: so many take some milliseconds.
-_MAX_MARKS = 50_000
-_BRACKETS = re.compile(r"[\[\]{}]")
 _SHORT_ID_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SEPARATOR = "\n\n"
 
@@ -31,29 +26,11 @@ def prepared(
 
 
 def parsed_arguments(text: str) -> dict[str, Any] | str:
-    """The object where the text is that of a JSON object and nothing of it would be lost.
-
-    A text that repeats a key, holds what is no JSON or no Unicode, numbers beyond a float, nests
-    deeper than 64, or has more than 50,000 brackets, colons and commas stays a text.
-    """
-    # Cheap bounds, before anything recurses or holds others up.
-    brackets = text.count("[") + text.count("{")
-    if brackets + text.count(":") + text.count(",") > _MAX_MARKS:
-        return text
-    if brackets > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
-        return text
+    """The object where the text is that of a JSON object and nothing of it would be lost."""
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
-        if "\\u" in text:  # only escapes can spell what is no character
-            json.dumps(value, ensure_ascii=False).encode()
-    except ValueError:  # what is no JSON, a number of too many digits, half a surrogate pair
+        return parsed_object(text)
+    except ValueError:
         return text
-    return value if isinstance(value, dict) else text
 
 
 class _Preparing:
@@ -134,31 +111,3 @@ def _with_refusal(message: TemplateMessage) -> TemplateMessage:
     texts = [message["content"], message["refusal"]]
     changed = {key: value for key, value in message.items() if key != "refusal"}
     return {**changed, "content": SEPARATOR.join(filter(None, texts))}
-
-
-def _depth(text: str) -> int:
-    """How deep brackets nest, those inside strings included: at least as deep as the value."""
-    depth = deepest = 0
-    for bracket in _BRACKETS.findall(text):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        message = "a key comes twice"
-        raise ValueError(message)
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError(digits)
-    return number

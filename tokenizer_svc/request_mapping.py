@@ -11,8 +11,7 @@ from headrace.tokenizer.v1.render_pb2 import BlockDigestParams
 from tokenizer_svc.formats.parameter_values import parameter_types
 from tokenizer_svc.formats.seam import ToolTypes
 from tokenizer_svc.settings import LimitSettings
-
-_MAX_FUNCTIONS = 128
+from tokenizer_svc.tool_mapping import check_functions
 
 
 def stop_strings(request: DetokenizeOpen, limits: LimitSettings) -> tuple[str, ...]:
@@ -36,20 +35,11 @@ def stop_strings(request: DetokenizeOpen, limits: LimitSettings) -> tuple[str, .
 
 def tool_types(functions: Sequence[FunctionSchema], limits: LimitSettings) -> ToolTypes:
     """The types of the functions' parameters, within the limits."""
-    if len(functions) > _MAX_FUNCTIONS:
-        _refuse(f"functions has {len(functions)} entries; at most {_MAX_FUNCTIONS} are allowed.")
-    size = sum(len(function.parameters) for function in functions)
-    if size > limits.max_schema_characters:
-        _refuse(
-            f"functions has schemas of {size} characters; at most "
-            f"{limits.max_schema_characters} are allowed."
-        )
-    types: dict[str, dict[str, frozenset[str]]] = {}
-    for function in functions:
-        if not function.name or function.name in types:
-            _refuse(f"functions has the name `{function.name}` twice or an empty one.")
-        types[function.name] = parameter_types(_schema(function)) if function.parameters else {}
-    return types
+    check_functions(functions, limits, "functions")
+    return {
+        function.name: parameter_types(_schema(function)) if function.parameters else {}
+        for function in functions
+    }
 
 
 def _schema(function: FunctionSchema) -> Any:
