@@ -13,6 +13,7 @@ from edge.openai.answer_shape import AnswerShape
 from edge.openai.document import parse_document
 from edge.openai.fields import FIELDS, FieldSpec, Use
 from edge.openai.messages import MessageRules, parse_messages
+from edge.openai.origins import Origins
 from edge.openai.profile import Profile
 from edge.openai.request_limits import RequestLimits
 from edge.openai.tools import settle_tools
@@ -24,12 +25,15 @@ from headrace.client.prompt_request import (
     ToolChoice,
 )
 
+_ANY_CHOICE, _TEXT, _NO_ORIGINS = ToolChoice(), AnswerShape(), Origins()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """A chat completion request, every value in range; None = not asked for.
 
-    `logprobs` is the number of alternatives that each token is told with. `assumed` names the
+    `logprobs` is the number of alternatives that each token is told with. `origins` and
+    `content_guide_param` say where in the body the backend's part stands. `assumed` names the
     fields whose value is the profile's and not the caller's. `ignored` names the fields of the body
     that have no effect, sorted; `clamped` gives those that were changed, with the values taken.
     """
@@ -57,11 +61,12 @@ class ChatRequest:
     user: str | None = None
     safety_identifier: str | None = None
     tools: tuple[Function, ...] = ()
-    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    tool_choice: ToolChoice = _ANY_CHOICE
     content_guide: ContentGuide | None = None
     content_guide_param: str = "response_format"
     thinking: bool | None = None
-    shape: AnswerShape = field(default_factory=AnswerShape)
+    shape: AnswerShape = _TEXT
+    origins: Origins = _NO_ORIGINS
     store: bool = False
     num_metadata: int = 0
     assumed: frozenset[str] = frozenset()
