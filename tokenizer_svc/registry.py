@@ -67,7 +67,10 @@ class TokenizerModel:
 
     def formatted_decoder(self, output_format: OutputFormat, prompt: Sequence[int]) -> Decoder:
         """How the answer to this prompt is read in a format."""
+        if output_format.name == TEXT:
+            return self.decoder()
         end = self.vocabulary.decode(prompt[-_PROMPT_END_TOKENS:], keep_special_tokens=True)
+        output_format = output_format.behind(end)
         decoder = self.decoder()
         decoder.output_format = output_format.name
         decoder.begins_in_reasoning = output_format.begins_in_reasoning(end)
@@ -133,6 +136,23 @@ class ModelRegistry:
         if decoder.output_format != TEXT:
             self.find_format(decoder.output_format)
         return model
+
+    def answer_format(self, model: TokenizerModel, asked: str, *, has_tools: bool) -> OutputFormat:
+        """How an answer is read where `asked` is a format's name or `model`.
+
+        Raises ServiceError, naming output_format, for a name that is not known, and for a format
+        without calls where there are tools.
+        """
+        if asked == MODELS_OWN_FORMAT:
+            own = self.find_format(model.output_format)
+            return self._formats.with_calls(own) if has_tools else own.without_calls()
+        found = self.find_format(asked)
+        if has_tools and not found.has_calls:
+            message = f"output_format is `{asked}`, which has no calls; with tools one is needed."
+            raise ServiceError(
+                errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="output_format"
+            )
+        return found
 
     def find_format(self, name: str) -> OutputFormat:
         """The output format of that name. Raises ServiceError where it is not known."""

@@ -13,7 +13,7 @@ from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from tokenizer_svc.formats.catalog import TEXT, OutputFormat
 from tokenizer_svc.message_mapping import num_characters, template_messages
-from tokenizer_svc.registry import MODELS_OWN_FORMAT, ModelRegistry, TokenizerModel
+from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 from tokenizer_svc.request_mapping import checked_block_size
 
 _IDS_AT_ONCE = 65_536
@@ -38,7 +38,9 @@ class Rendering:
         messages = template_messages(request.messages)
         if request.HasField("block_digests"):
             checked_block_size(request.block_digests)
-        return cls(model, request, messages, _answer_format(registry, model, request))
+        asked = request.output_format if request.HasField("output_format") else TEXT
+        answered_as = registry.answer_format(model, asked, has_tools=bool(request.tools))
+        return cls(model, request, messages, answered_as)
 
     @property
     def size(self) -> int:
@@ -55,8 +57,7 @@ class Rendering:
             params = request.block_digests
             root = root_digest(params.block_size, params.model, params.lora, params.cache_salt)
             digests = block_digests(root, params.block_size, ids)
-        is_text = self.answered_as.name == TEXT
-        decoder = model.decoder() if is_text else model.formatted_decoder(self.answered_as, ids)
+        decoder = model.formatted_decoder(self.answered_as, ids)
         response = RenderResponse(decoder=decoder, block_digests=digests)
         extend_ids(response.prompt_token_ids, ids)
         return response
@@ -67,14 +68,6 @@ def extend_ids(field: MutableSequence[int], ids: Sequence[int]) -> None:
     # In parts, since each keeps the interpreter lock and with it the loop waiting.
     for start in range(0, len(ids), _IDS_AT_ONCE):
         field.extend(ids[start : start + _IDS_AT_ONCE])
-
-
-def _answer_format(
-    registry: ModelRegistry, model: TokenizerModel, request: RenderRequest
-) -> OutputFormat:
-    """How the answer is to be read. Raises ServiceError for a format that is not known."""
-    name = request.output_format if request.HasField("output_format") else TEXT
-    return registry.find_format(model.output_format if name == MODELS_OWN_FORMAT else name)
 
 
 def _refuse_unread(request: RenderRequest) -> None:

@@ -355,10 +355,10 @@ async def test_plain_outputs_beside_have_no_events(registry: ModelRegistry) -> N
 
 
 async def test_render_names_the_format(registry: ModelRegistry) -> None:
-    """Text unless the request names another or asks for the model's own."""
+    """Text unless the request names another or asks for the model's own, whose calls need tools."""
     messages = [Message(role="user", content="Hello")]
     async with running_tokenizer(registry) as tokenizer:
-        asked = {None: "text", "text": "text", "model": "hermes", "qwen3+mistral": "qwen3+mistral"}
+        asked = {None: "text", "text": "text", "model": "text", "qwen3+mistral": "qwen3+mistral"}
         for name, expected in asked.items():
             request = RenderRequest(messages=messages, output_format=name)
             answer = await tokenizer.stub.Render(request)
@@ -386,5 +386,5 @@ async def test_thoughts_opened_by_the_prompt(registry: ModelRegistry) -> None:
         await raw.send([opening(model, 1, "", decoder=rendered)])
         seen = await fed(raw, 1, [model.encoder.encode("How</think>Hello")])
 
-    assert (rendered.output_format, rendered.begins_in_reasoning) == ("qwen3+mistral", True)
+    assert (rendered.output_format, rendered.begins_in_reasoning) == ("qwen3", True)
     assert said(seen) == [("reasoning", None, "How"), ("content", None, " Hello")]

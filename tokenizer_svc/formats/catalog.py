@@ -16,6 +16,8 @@ from tokenizer_svc.formats.text import TextParser
 
 ENTRY_POINT_GROUP = "headrace.output_formats"
 TEXT = "text"
+# In which calls are asked for and read of models that have no format of their own for them.
+CALLS_BY_DEFAULT = "hermes"
 _SEPARATOR = "+"
 _THINK = (reasoning.OPEN, reasoning.CLOSE)
 
@@ -34,13 +36,23 @@ def _qwen3(answer: EventParser, begins_inside: bool) -> EventParser:  # noqa: FB
     return reasoning.ReasoningParser(answer, begins_inside=begins_inside)
 
 
+_HERMES = ToolFormat(
+    CALLS_BY_DEFAULT,
+    (hermes.OPEN, hermes.CLOSE),
+    lambda _: hermes.HermesParser(),
+    hermes.GRAMMAR,
+)
 _SHIPPED: tuple[ToolFormat | ReasoningFormat, ...] = (
-    ToolFormat("hermes", (hermes.OPEN, hermes.CLOSE), lambda _: hermes.HermesParser()),
-    ToolFormat("qwen3_coder", qwen3_coder.MARKERS, qwen3_coder.Qwen3CoderParser),
-    ToolFormat("llama3_json", (llama3_json.PYTHON_TAG,), lambda _: llama3_json.Llama3JsonParser()),
-    ToolFormat("mistral", mistral.MARKERS, lambda _: mistral.MistralParser()),
-    ReasoningFormat("deepseek_r1", _THINK, reasoning.OPEN, _deepseek_r1),
-    ReasoningFormat("qwen3", _THINK, reasoning.OPEN, _qwen3),
+    ToolFormat("qwen3_coder", qwen3_coder.MARKERS, qwen3_coder.Qwen3CoderParser, qwen3_coder.GRAMMAR),
+    ToolFormat(
+        "llama3_json",
+        (llama3_json.PYTHON_TAG,),
+        lambda _: llama3_json.Llama3JsonParser(),
+        llama3_json.GRAMMAR,
+    ),
+    ToolFormat("mistral", mistral.MARKERS, lambda _: mistral.MistralParser(), mistral.GRAMMAR),
+    ReasoningFormat("deepseek_r1", _THINK, reasoning.OPEN, _deepseek_r1, reasoning.CLOSE, True),
+    ReasoningFormat("qwen3", _THINK, reasoning.OPEN, _qwen3, reasoning.CLOSE),
 )
 _PLAIN = ToolFormat(TEXT, (), _text)
 
@@ -54,9 +66,24 @@ class OutputFormat:
     calls: ToolFormat
 
     @property
+    def has_calls(self) -> bool:
+        """Whether calls are read."""
+        return self.calls is not _PLAIN
+
+    @property
     def markers(self) -> frozenset[str]:
         """Special tokens that the parser must see as text."""
         return frozenset((*self.calls.markers, *(self.thoughts.markers if self.thoughts else ())))
+
+    def without_calls(self) -> "OutputFormat":
+        """The thoughts alone, `text` where there are none."""
+        return _combined(self.thoughts, _PLAIN)
+
+    def behind(self, prompt_end: str) -> "OutputFormat":
+        """What answers to such a prompt have of it: no thoughts where it has closed them."""
+        closes = self.thoughts.closes if self.thoughts is not None else ""
+        is_closed = closes and prompt_end.rstrip().endswith(closes)
+        return _combined(None, self.calls) if is_closed else self
 
     def begins_in_reasoning(self, prompt_end: str) -> bool:
         """Whether a prompt that ends so has opened the thoughts."""
@@ -70,11 +97,18 @@ class OutputFormat:
         return self.thoughts.make(answer, begins_in_reasoning)
 
 
+def _combined(thoughts: ReasoningFormat | None, calls: ToolFormat) -> OutputFormat:
+    if thoughts is None:
+        return OutputFormat(calls.name, None, calls)
+    name = thoughts.name if calls is _PLAIN else thoughts.name + _SEPARATOR + calls.name
+    return OutputFormat(name, thoughts, calls)
+
+
 class FormatCatalog:
     """All formats that this process knows. Raises StartError for two of one name."""
 
     def __init__(self, formats: Iterable[ToolFormat | ReasoningFormat] = _SHIPPED) -> None:
-        self._calls: dict[str, ToolFormat] = {TEXT: _PLAIN}
+        self._calls: dict[str, ToolFormat] = {TEXT: _PLAIN, CALLS_BY_DEFAULT: _HERMES}
         self._thoughts: dict[str, ReasoningFormat] = {}
         for each in formats:
             self._add(each)
@@ -101,6 +135,12 @@ class FormatCatalog:
         if calls is None or (separator and (thoughts is None or calls is _PLAIN)):
             return None
         return OutputFormat(name, thoughts, calls)
+
+    def with_calls(self, output_format: OutputFormat) -> OutputFormat:
+        """The format; one without calls with those of `hermes`."""
+        if output_format.has_calls:
+            return output_format
+        return _combined(output_format.thoughts, self._calls[CALLS_BY_DEFAULT])
 
     def _add(self, each: ToolFormat | ReasoningFormat) -> None:
         if _SEPARATOR in each.name or each.name in (*self.names, ""):

@@ -6,8 +6,9 @@ ToolFormat or a ReasoningFormat. Its parser keeps what `EventParser` says.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from tokenizer_svc.formats.call_grammar import CallGrammar
 from tokenizer_svc.formats.events import OutputEvent
 
 ToolTypes = Mapping[str, Mapping[str, frozenset[str]]]
@@ -33,16 +34,30 @@ class EventParser(Protocol):
         """End the output; returns what was held back. Nothing may follow."""
 
 
+@runtime_checkable
+class ThoughtsParser(EventParser, Protocol):
+    """An EventParser that also says how far the thoughts go, so that their tokens are counted."""
+
+    @property
+    def thoughts_end(self) -> int | None:
+        """Where they end, markup included, in characters; None until that is decided.
+
+        0 where there are none. Until it is decided, what is settled is thoughts and markup.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
     """How tool calls are written. `markers`: special tokens that the parser must see as text.
 
-    `make` gets the parameters' types, empty where none are known.
+    `make` gets the parameters' types, empty where none are known. `grammar`: how calls are
+    written; without it none can be demanded or held to a schema.
     """
 
     name: str
     markers: tuple[str, ...]
     make: Callable[[ToolTypes], EventParser]
+    grammar: CallGrammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +65,15 @@ class ReasoningFormat:
     """How thoughts are written in front of an answer. `markers` as above.
 
     `opens`: a prompt that ends with this, blanks aside, has opened the thoughts. `make` gets the
-    parser of the answer, and whether that is so.
+    parser of the answer, and whether that is so. `closes`: a prompt that ends with this, blanks
+    aside, has closed them, so that the answer has none; it also ends thoughts, and up to two line
+    breaks behind it are markup. Empty = prompts do not, and no guide can stand behind thoughts.
+    `are_always_read`: the parser reads thoughts at once, opened or not.
     """
 
     name: str
     markers: tuple[str, ...]
     opens: str
     make: Callable[[EventParser, bool], EventParser]
+    closes: str = ""
+    are_always_read: bool = False

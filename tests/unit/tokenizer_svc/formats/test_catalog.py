@@ -51,6 +51,47 @@ def test_names_that_are_not(name: str) -> None:
     assert FormatCatalog().find(name) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "without_tools", "with_tools"),
+    [
+        ("text", "text", "hermes"),
+        ("mistral", "text", "mistral"),
+        ("qwen3", "qwen3", "qwen3+hermes"),
+        ("deepseek_r1+llama3_json", "deepseek_r1", "deepseek_r1+llama3_json"),
+    ],
+)
+def test_calls_are_read_where_there_are_tools(
+    name: str, without_tools: str, with_tools: str
+) -> None:
+    """Without tools thoughts alone; with tools `hermes` where a model has no calls of its own."""
+    catalog = FormatCatalog()
+    found = catalog.find(name)
+
+    assert found is not None
+    assert found.without_calls() == catalog.find(without_tools)
+    assert catalog.with_calls(found) == catalog.find(with_tools)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt_end", "expected"),
+    [
+        ("qwen3+hermes", "<think>\n\n</think>\n\n", "hermes"),
+        ("deepseek_r1", "</think>", "text"),
+        ("qwen3+hermes", "assistant\n", "qwen3+hermes"),
+        ("qwen3", "</think> more", "qwen3"),
+        ("mistral", "</think>", "mistral"),
+    ],
+)
+def test_a_prompt_that_has_closed_the_thoughts_leaves_none(
+    name: str, prompt_end: str, expected: str
+) -> None:
+    """The answer is then read as one of a model that does not think."""
+    found = FormatCatalog().find(name)
+
+    assert found is not None
+    assert found.behind(prompt_end).name == expected
+
+
 def test_a_combination_has_the_markers_of_both() -> None:
     """Special tokens of thoughts and of calls are both seen."""
     found = FormatCatalog().find("qwen3+mistral")
