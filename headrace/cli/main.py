@@ -26,6 +26,7 @@ commands:
   worker      one worker alone: an engine with a model
   model       pull | import | list | verify: the models in the cache folder
   key         new | hash: API keys for the key file
+  render      the prompt that a request becomes: text, tokens, block digests, guide
 """
 _EPILOG = """\
 examples:
@@ -36,12 +37,13 @@ examples:
   headrace model import ./my-model.gguf          then: headrace serve --model my-model
   headrace key new --tenant acme                 a key, and its entry for [edge.keys] file
   headrace edge --config headrace.toml --print-config
+  headrace render request.json --ids
 
 Settings come from defaults, then the file given by --config (tables [edge], [tokenizer], [worker],
 [models]), then HEADRACE_<SERVICE>__GROUP__FIELD in the environment, then flags; later ones win.
 `headrace COMMAND --help` lists every flag.
 """
-_COMMANDS = ("serve", "edge", "tokenizer", "worker", "model", "key")
+_COMMANDS = ("serve", "edge", "tokenizer", "worker", "model", "key", "render")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +85,10 @@ def _run(command: str, argv: list[str]) -> int:
         from headrace.cli.key import main as key  # noqa: PLC0415 (see above)
 
         return key(argv)
+    if command == "render":
+        from headrace.cli.render import main as render  # noqa: PLC0415 (see above)
+
+        return render(argv)
     from headrace.cli.service import main as service  # noqa: PLC0415 (see above)
 
     return service(command, argv)

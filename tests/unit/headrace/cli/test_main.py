@@ -14,7 +14,10 @@ def test_help_shows_commands_and_examples(capsys: pytest.CaptureFixture[str]) ->
 
     text = capsys.readouterr().out
     assert caught.value.code == 0
-    assert all(f"\n  {name} " in text for name in ("serve", "edge", "tokenizer", "worker", "model"))
+    assert all(
+        f"\n  {name} " in text
+        for name in ("serve", "edge", "tokenizer", "worker", "model", "key", "render")
+    )
     assert "headrace serve --workers 2" in text
 
 
