@@ -40,9 +40,8 @@ class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
             for start in range(0, len(spelled), _SPELLED_TOKENS):
                 entry = token_bytes(handle, spelled[start : start + _SPELLED_TOKENS])
                 self._room_for(entry.ByteSize() + 4).token_bytes.append(entry)
-        for handle, events in answers.events:
-            for event in events:
-                delta = output_delta(handle, event)
+        for handle, events, reasoning_tokens in answers.events:
+            for delta in output_deltas(handle, events, reasoning_tokens):
                 self._room_for(delta.ByteSize() + 6).output_deltas.append(delta)
         self._add_entries(answers, num_tokens)
         for handle, stop_index, consumed in answers.stop_hits:
@@ -85,8 +84,18 @@ class DetokenizeOutbox(RollingOutbox[DetokenizeResponse]):
             frame.deltas.append(delta)
 
 
-def output_delta(handle: int, event: OutputEvent) -> OutputDelta:
-    """An event on the wire."""
+def output_deltas(
+    handle: int, events: Sequence[OutputEvent], reasoning_tokens: int
+) -> list[OutputDelta]:
+    """An entry's events on the wire, each with the count; without events the count alone."""
+    deltas = [_output_delta(handle, event) for event in events] or [OutputDelta(handle=handle)]
+    if reasoning_tokens:
+        for delta in deltas:
+            delta.reasoning_tokens = reasoning_tokens
+    return deltas
+
+
+def _output_delta(handle: int, event: OutputEvent) -> OutputDelta:
     call, text = event.call, event.text
     match event.kind:
         case EventKind.CONTENT:

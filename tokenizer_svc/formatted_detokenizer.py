@@ -19,7 +19,7 @@ from tokenizer_svc.fallback_detokenizer import detokenizer_class
 from tokenizer_svc.formats.catalog import OutputFormat
 from tokenizer_svc.formats.content_stops import ContentStops
 from tokenizer_svc.formats.events import EventKind, OutputEvent
-from tokenizer_svc.formats.seam import ToolTypes
+from tokenizer_svc.formats.seam import ThoughtsParser, ToolTypes
 from tokenizer_svc.spelling_detokenizer import (
     MAX_HELD,
     Alternatives,
@@ -27,6 +27,7 @@ from tokenizer_svc.spelling_detokenizer import (
     SpellingDetokenizer,
     too_many_held,
 )
+from tokenizer_svc.thought_count import ThoughtCount
 
 _TEXTS = (EventKind.CONTENT, EventKind.REASONING, EventKind.ARGUMENTS)
 
@@ -50,7 +51,8 @@ class FormattedDetokenizer:
     """The state of one output, for `OutputTable`; `fast` never holds a token.
 
     `events` and `spelled` are what was released since they were last taken. `speller` takes the
-    tokens' alternatives; it is None where nobody asked for their bytes.
+    tokens' alternatives; it is None where nobody asked for their bytes. `said_reasoning_tokens` is
+    the last count that was answered.
     """
 
     says_more: ClassVar[bool] = True
@@ -65,11 +67,13 @@ class FormattedDetokenizer:
         "_seen",
         "_stops",
         "_text",
+        "_thoughts",
         "_unreleased",
         "consumed",
         "events",
         "fast",
         "released",
+        "said_reasoning_tokens",
         "spelled",
         "speller",
         "stop_index",
@@ -79,9 +83,10 @@ class FormattedDetokenizer:
         decoding = rules.decoding
         self.speller = SpellingDetokenizer(decoding) if rules.spells else None
         self._text = self.speller or detokenizer_class(decoding.vocabulary)(decoding)
-        self._parser = rules.output_format.parser(
+        self._parser = parser = rules.output_format.parser(
             rules.tool_types, begins_in_reasoning=rules.begins_in_reasoning
         )
+        self._thoughts = ThoughtCount(parser) if isinstance(parser, ThoughtsParser) else None
         self._stops = ContentStops(rules.stops)
         self._place = 0  # the end of the text so far
         self._released_place = 0
@@ -92,6 +97,7 @@ class FormattedDetokenizer:
         self._num_unreleased = 0  # of those, tokens and alternatives
         self.consumed = 0
         self.released = 0
+        self.said_reasoning_tokens = 0
         self.stop_index: int | None = None
         self.events: list[OutputEvent] = []
         self.spelled: list[SpelledToken] = []
@@ -130,6 +136,11 @@ class FormattedDetokenizer:
         state.check_offers()
         return state
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens that are known to be thoughts or their markup."""
+        return 0 if self._thoughts is None else self._thoughts.tokens
+
     def offer(self, alternatives: Alternatives) -> None:
         """Say which alternatives the tokens have that are fed next, where they are spelled."""
         if self.speller is not None:
@@ -159,6 +170,7 @@ class FormattedDetokenizer:
             self._take(self._text.flush())
         if self.stop_index is None:
             self._enter(self._parser.finish())
+            self._count_thoughts()
         if self.stop_index is None:
             self._due.extend(self._stops.end())
             self._release(self._place)
@@ -167,21 +179,28 @@ class FormattedDetokenizer:
 
     def _take(self, text: str) -> None:
         """Read text, and note the tokens that end with it."""
-        count = self._text.released - self._seen
+        new = count = self._text.released - self._seen
         self._seen += count
         self._place += len(text)
         if count:
             if self._ends and self._ends[-1][0] == self._place:
                 count += self._ends.pop()[1]
             self._ends.append((self._place, count))
+            if self._thoughts is not None:
+                self._thoughts.add(self._place, new)
         if self.speller is not None:
             self._take_spelled(self.speller)
         if text:
             self._enter(self._parser.feed(text))
+            self._count_thoughts()
         if self.stop_index is None:
             held_from = self._stops.held_from
             settled = self._parser.settled
             self._release(settled if held_from is None else min(settled, held_from))
+
+    def _count_thoughts(self) -> None:
+        if self._thoughts is not None:
+            self._thoughts.update()
 
     def _take_spelled(self, speller: SpellingDetokenizer) -> None:
         tokens, speller.spelled = speller.spelled, []

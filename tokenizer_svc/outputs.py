@@ -29,7 +29,7 @@ class Answers:
 
     `stop_hits` holds (handle, stop index, consumed tokens), `spelled` (handle, tokens that an entry
     released), for outputs that asked, `events` (handle, what an entry of an output with a format
-    says).
+    says, its reasoning tokens so far).
     """
 
     handles: list[int] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Answers:
     closed_handles: list[int] = field(default_factory=list)
     failures: list[tuple[int, ServiceError]] = field(default_factory=list)
     spelled: list[tuple[int, list[SpelledToken]]] = field(default_factory=list)
-    events: list[tuple[int, list[OutputEvent]]] = field(default_factory=list)
+    events: list[tuple[int, list[OutputEvent], int]] = field(default_factory=list)
 
     def add_entry(self, handle: int, state: OutputState, delta: str) -> None:
         """Acknowledge an output's tokens and send the text that they released."""
@@ -59,9 +59,14 @@ class Answers:
         if state.spelled:
             self.spelled.append((handle, state.spelled))
             state.spelled = []
-        if state.events:
-            self.events.append((handle, state.events))
-            state.events = []
+        if isinstance(state, FormattedDetokenizer):
+            self._add_events(handle, state)
+
+    def _add_events(self, handle: int, state: FormattedDetokenizer) -> None:
+        count = state.reasoning_tokens
+        if state.events or count != state.said_reasoning_tokens:
+            self.events.append((handle, state.events, count))
+            state.events, state.said_reasoning_tokens = [], count
 
 
 class OutputTable:

@@ -54,7 +54,6 @@ class SpellingDetokenizer:
     """
 
     says_more: ClassVar[bool] = True
-    events: ClassVar[tuple[()]] = ()  # its text has no format
 
     __slots__ = (
         "_held",

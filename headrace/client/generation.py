@@ -17,7 +17,8 @@ from headrace.client.answers import (
     RenderedPrompt,
 )
 from headrace.client.finish import finish_reason
-from headrace.client.logprobs import LogprobJoin
+from headrace.client.logprobs import LogprobJoin, TokenJoin
+from headrace.client.output_events import OutputEvents
 from headrace.client.requests import detokenize_open, generation_request
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
@@ -59,6 +60,10 @@ def _terminal_error(terminal: Terminal) -> ServiceError:
     )
 
 
+def _refuse_text(text: str) -> None:
+    raise FrameViolationError(f"the tokenizer sent text, {text[:20]!r}, where events were due")
+
+
 class Placement(Protocol):
     """Chooses where a request goes."""
 
@@ -77,6 +82,7 @@ class _Output:
     __slots__ = (
         "_request",
         "consumed_tokens",
+        "events",
         "handle",
         "index",
         "logprobs",
@@ -91,16 +97,26 @@ class _Output:
         self._request = request
         self.index = index
         self.handle = handle
-        self.logprobs: LogprobJoin | None = None
+        self.logprobs: TokenJoin | None = None
+        self.events: OutputEvents | None = None
         self.write: Callable[[str], None]
-        if request.has_logprobs:
-            self.logprobs = LogprobJoin(consumer.logprobs_writer(index), self._on_contradiction)
-            self.write = self.logprobs.write
+        fail = self._on_contradiction
+        if request.has_events:
+            self.logprobs = TokenJoin(fail) if request.has_logprobs else None
+            self.events = OutputEvents(consumer.event_writer(index), self.logprobs, fail)
+            self.write = _refuse_text
+        elif request.has_logprobs:
+            self.logprobs = join = LogprobJoin(consumer.logprobs_writer(index), fail)
+            self.write = join.write
         else:
             self.write = consumer.text_writer(index)
         self.consumed_tokens = 0
         self.released_tokens = 0
         self.worker_reason = FINISH_REASON_UNSPECIFIED
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return 0 if self.events is None else self.events.reasoning_tokens
 
     def on_stop_hit(self, hit: StopHit) -> None:
         self.consumed_tokens = hit.consumed_tokens
@@ -141,7 +157,8 @@ class RunningGeneration:
         self._prompt = prompt
         self._options = options
         self._consumer = consumer
-        self._usage = AnswerUsage(len(prompt.token_ids), 0, [0] * options.n)
+        n = options.n
+        self._usage = AnswerUsage(len(prompt.token_ids), 0, [0] * n, [0] * n)
         self._open: dict[int, _Output] = {}
         self._worker: WorkerLink | None = None
         self._tokenizer: TokenizerLink | None = None
@@ -160,11 +177,20 @@ class RunningGeneration:
         return self._options.logprobs is not None
 
     @property
+    def has_events(self) -> bool:
+        """Whether the answer comes as events and not as plain text."""
+        return self._prompt.has_events
+
+    @property
     def usage(self) -> AnswerUsage:
         """Tokens so far."""
         for output in self._open.values():
-            self._usage.completion_tokens[output.index] = output.consumed_tokens
+            self._count(output)
         return self._usage
+
+    def _count(self, output: _Output) -> None:
+        self._usage.completion_tokens[output.index] = output.consumed_tokens
+        self._usage.reasoning_tokens[output.index] = output.reasoning_tokens
 
     def start(self) -> None:
         """Place the request and send it. Raises ServiceError; then nothing is open."""
@@ -243,11 +269,13 @@ class RunningGeneration:
         self._finish(output, None)
 
     def _finish(self, output: _Output, stop_string: str | None) -> None:
+        if output.events is not None and self.is_current(output):
+            output.events.finish(output.released_tokens)
         if self._open.pop(output.handle, None) is None:
             return
-        self._usage.completion_tokens[output.index] = output.consumed_tokens
+        self._count(output)
         reason = finish_reason(stop_string_hit=stop_string is not None, worker=output.worker_reason)
-        result = OutputResult(reason, output.consumed_tokens, stop_string)
+        result = OutputResult(reason, output.consumed_tokens, stop_string, output.reasoning_tokens)
         self._consumer.on_finish(output.index, result)
         if not (self._open or self._is_over):
             self._release()

@@ -1,8 +1,8 @@
 """One output's log probabilities, from the worker, joined with its tokens' bytes and its text.
 
 The worker says how probable each token was and which others were; the tokenizer says, later, which
-bytes of the text each token spells, and releases the text. What waits in between is what the
-tokenizer has not answered yet.
+bytes of the text each token spells, and releases the text or, of an output in a format, its events.
+What waits in between is what the tokenizer has not answered yet.
 """
 
 from collections import deque
@@ -17,18 +17,17 @@ from headrace.tokenizer.v1.detokenize_pb2 import TokenBytes
 from headrace.worker.v1.generation_pb2 import OutputLogprobs
 
 
-class LogprobJoin:
-    """Takes what both say and writes text with its entries.
+class TokenJoin:
+    """Takes what both say of an output's tokens.
 
-    The entries of one write spell its text. Where the two contradict each other `fail` is told,
-    once, and nothing more is written.
+    Where the two contradict each other `fail` is told, once, and nothing more is handed out.
     """
 
-    def __init__(self, write: LogprobsWriter, fail: Callable[[ServiceError], None]) -> None:
-        self._write = write
+    def __init__(self, fail: Callable[[ServiceError], None]) -> None:
         self._fail = fail
         self._unspelled: deque[tuple[float, Sequence[float]]] = deque()
         self._unwritten: deque[TokenLogprob] = deque()
+        self._num_spelled = 0
         self._has_failed = False
 
     def add_logprobs(self, entry: OutputLogprobs) -> None:
@@ -42,6 +41,7 @@ class LogprobJoin:
         if len(lengths) > len(unspelled):
             self._refuse(f"{len(lengths)} tokens were spelled, {len(unspelled)} have a probability")
             return
+        self._num_spelled += len(lengths)
         known = [unspelled.popleft() for _ in lengths]
         num_tops = sum(len(tops) for _, tops in known)
         if num_tops != len(entry.alternative_lengths) or not _fits(entry):
@@ -53,6 +53,32 @@ class LogprobJoin:
             top = tuple((next(alternatives), each) for each in tops)
             if raw:
                 self._unwritten.append(TokenLogprob(raw, logprob, top))
+
+    def take(self, released_tokens: int) -> Sequence[TokenLogprob] | None:
+        """The tokens with text that were not yet taken; None once there was a contradiction.
+
+        `released_tokens`: how many there are by the tokenizer's count, those without text included.
+        """
+        if self._num_spelled < released_tokens:
+            self._refuse(f"{released_tokens} tokens are out, {self._num_spelled} were spelled")
+        if self._has_failed:
+            return None
+        tokens, self._unwritten = self._unwritten, deque()
+        return list(tokens)
+
+    def _refuse(self, what: str) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            message = f"The worker and the tokenizer contradict each other in logprobs: {what}."
+            self._fail(ServiceError(errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER, message))
+
+
+class LogprobJoin(TokenJoin):
+    """The same for plain text: the entries of one write spell its text."""
+
+    def __init__(self, write: LogprobsWriter, fail: Callable[[ServiceError], None]) -> None:
+        super().__init__(fail)
+        self._write = write
 
     def write(self, text: str) -> None:
         """The tokenizer's: a delta, behind the bytes that spell it."""
@@ -67,12 +93,6 @@ class LogprobJoin:
             self._refuse("the tokens' bytes do not spell the text")
         else:
             self._write(text, entries)
-
-    def _refuse(self, what: str) -> None:
-        if not self._has_failed:
-            self._has_failed = True
-            message = f"The worker and the tokenizer contradict each other in logprobs: {what}."
-            self._fail(ServiceError(errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER, message))
 
 
 def fits(entry: OutputLogprobs) -> bool:

@@ -8,7 +8,8 @@ import grpc
 
 from headrace.client.detokenize_outbox import FeedOutbox
 from headrace.client.link import Link
-from headrace.client.logprobs import LogprobJoin
+from headrace.client.logprobs import TokenJoin
+from headrace.client.output_events import OutputEvents
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.errors_pb2 import Failure
 from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED, FinishReason
@@ -21,6 +22,7 @@ from headrace.tokenizer.v1.detokenize_pb2 import (
     DetokenizeOpen,
     DetokenizeRequest,
     DetokenizeResponse,
+    OutputDelta,
     StopHit,
     TokenAlternatives,
     TokenBytes,
@@ -41,7 +43,8 @@ class TextOutput(Protocol):
 
     consumed_tokens: int
     released_tokens: int
-    logprobs: LogprobJoin | None
+    logprobs: TokenJoin | None
+    events: OutputEvents | None
 
     def write(self, text: str) -> None:
         """Take a delta, never empty: the hot path."""
@@ -74,6 +77,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
     ) -> None:
         super().__init__(address, identity, timing, credentials)
         self._outputs: dict[int, TextOutput] = {}
+        self._unreleased: dict[int, OutputEvents] = {}  # what no entry has acknowledged
         self._renders: set[grpc.aio.UnaryUnaryCall] = set()
         self.models: dict[str, GetModelResponse] = {}
         """What it serves, by name; of the last connection while it is away."""
@@ -201,6 +205,8 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
     def _on_frame(self, frame: DetokenizeResponse) -> None:
         if frame.token_bytes:
             self._on_token_bytes(frame.token_bytes)
+        if frame.output_deltas:
+            self._on_events(frame.output_deltas)
         handles = frame.handles
         if handles or frame.consumed_tokens or frame.released_tokens or frame.deltas:
             self._on_text(frame)
@@ -232,6 +238,32 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
             else:
                 output.logprobs.add_bytes(entry)
 
+    def _on_events(self, deltas: Iterable[OutputDelta]) -> None:
+        for delta in deltas:
+            output = self._outputs.get(delta.handle)
+            if output is None:
+                self.stray_entries += 1
+                continue
+            if output.events is None:
+                raise FrameViolationError(
+                    f"tokenizer {self.address} sent an event of output {delta.handle}, which is "
+                    "plain text"
+                )
+            output.events.add(delta)
+            self._unreleased[delta.handle] = output.events
+
+    def _release_events(self, handles: Iterable[int]) -> None:
+        """Hand on what these outputs say; what others say waits for an entry of theirs."""
+        waiting, self._unreleased = self._unreleased, {}
+        for handle in handles:
+            events = waiting.pop(handle, None)
+            output = self._outputs.get(handle)
+            if events is not None and output is not None:
+                events.release(output.released_tokens)
+        for handle, events in waiting.items():
+            if handle in self._outputs:
+                self._unreleased[handle] = events
+
     def _on_text(self, frame: DetokenizeResponse) -> None:
         handles, consumed, released = frame.handles, frame.consumed_tokens, frame.released_tokens
         deltas = frame.deltas
@@ -252,6 +284,8 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
             output.released_tokens = num_released
             if delta:
                 output.write(delta)
+        if self._unreleased:
+            self._release_events(handles)
 
     def _on_lost(self, why: str) -> None:
         renders, self._renders = self._renders, set()
@@ -259,5 +293,6 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
             call.cancel()
         outputs = list(self._outputs.values())
         self._outputs.clear()
+        self._unreleased.clear()
         for output in outputs:
             output.on_tokenizer_lost(why)

@@ -1,6 +1,7 @@
 """Log probabilities from the worker's frames and the tokenizer's to the consumer, joined."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -8,9 +9,7 @@ from headrace.client.answer_events import TokenLogprob
 from headrace.client.chat import HeadraceClient
 from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.common.v1 import errors_pb2
-from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeResponse, TokenBytes
-from headrace.worker.v1.attach_pb2 import AttachResponse
-from headrace.worker.v1.generation_pb2 import OutputLogprobs
+from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeResponse
 from tests.support import scripted_tokenizer as tok
 from tests.support import scripted_worker as wrk
 from tests.support.in_process import HELLO, connected_backend, in_process_stack, small_registry
@@ -28,31 +27,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
     return small_registry(tmp_path_factory.mktemp("models"))
 
 
-def drawn(handle: int, *logprobs: float, top: int = 0) -> AttachResponse:
-    """A frame of one output's tokens 11, 12, … with so many alternatives 50, 51, … each."""
-    frame = wrk.tokens(handle, *range(11, 11 + len(logprobs)))
-    entry = OutputLogprobs(handle=handle, logprobs=logprobs, top_counts=[top] * len(logprobs))
-    entry.top_token_ids.extend([*range(50, 50 + top)] * len(logprobs))
-    entry.top_logprobs.extend([-1.5 - place for place in range(top)] * len(logprobs))
-    frame.logprobs.append(entry)
-    return frame
-
-
-def spelling(
-    handle: int, tokens: list[bytes], alternatives: tuple[bytes, ...] = ()
-) -> DetokenizeResponse:
-    """What a frame says of newly released tokens."""
-    entry = TokenBytes(
-        handle=handle,
-        lengths=map(len, tokens),
-        spelled=b"".join(tokens),
-        alternative_lengths=map(len, alternatives),
-        alternatives=b"".join(alternatives),
-    )
-    return DetokenizeResponse(token_bytes=[entry])
-
-
-async def begun(scene: Scene, consumer: RecordingConsumer, **options: int) -> int:
+async def begun(scene: Scene, consumer: RecordingConsumer, **options: Any) -> int:
     """Start a request with log probabilities; its first handle."""
     scene.generate(consumer, **({"logprobs": 2} | options))
     submission = await wrk.submitted(scene.worker)
@@ -65,9 +40,11 @@ async def test_what_both_say_comes_together_with_the_text() -> None:
     consumer = RecordingConsumer()
     async with scripted_scene() as scene:
         handle = await begun(scene, consumer)
-        await scene.worker.send(drawn(handle, -0.5, -0.25, -1.0, top=2))
+        await scene.worker.send(wrk.drawn(handle, -0.5, -0.25, -1.0, top=2))
         [fed] = await scene.tokenizer.read_until("alternatives")
-        both = spelling(handle, [b"\xc3", b"\xa9!", b""], (b"\xc3", b"a", b"b", b"c", b"d", b"e"))
+        both = tok.spelling(
+            handle, [b"\xc3", b"\xa9!", b""], (b"\xc3", b"a", b"b", b"c", b"d", b"e")
+        )
         both.MergeFrom(tok.text(handle, "é!", 3))
         await scene.tokenizer.send(both)
         await consumer.hears("text")
@@ -98,13 +75,13 @@ async def test_who_does_not_ask_hears_nothing_of_it() -> None:
         scene.generate(asking, logprobs=0)
         submissions = await scene.worker.read_until("submissions", 2)
         first, second = (submission.first_handle for submission in submissions)
-        frame = drawn(second, -0.5)
+        frame = wrk.drawn(second, -0.5)
         frame.handles.append(first)
         frame.counts.append(1)
         frame.token_ids.append(60)
         await scene.worker.send(frame)
         await scene.tokenizer.read_until("token_ids", 2)
-        answer = spelling(second, [b"x"])
+        answer = tok.spelling(second, [b"x"])
         answer.MergeFrom(tok.text(second, "x", 1))
         answer.MergeFrom(tok.text(first, "y", 1))
         await scene.tokenizer.send(answer)
@@ -124,19 +101,19 @@ async def test_a_retry_voids_what_was_gathered() -> None:
         scene.generate(consumer, logprobs=0)
         first, submission = await scene.serving_worker()
         await first.send(wrk.start(submission.first_handle))
-        await first.send(drawn(submission.first_handle, -0.5, -0.25))
+        await first.send(wrk.drawn(submission.first_handle, -0.5, -0.25))
         await scene.tokenizer.read_until("token_ids", 2)
-        half = spelling(submission.first_handle, [b"half"])
+        half = tok.spelling(submission.first_handle, [b"half"])
         half.MergeFrom(tok.text(submission.first_handle, "half", 1))
         await scene.tokenizer.send(half)
         await consumer.hears("text")
         first.close()
         second, again = await scene.serving_worker(2)
         await second.send(wrk.start(again.first_handle))
-        await second.send(drawn(again.first_handle, -3.0))
+        await second.send(wrk.drawn(again.first_handle, -3.0))
         await scene.tokenizer.read_until("token_ids", 3)
-        late = spelling(submission.first_handle, [b"late"])
-        late.MergeFrom(spelling(again.first_handle, [b"whole"]))
+        late = tok.spelling(submission.first_handle, [b"late"])
+        late.MergeFrom(tok.spelling(again.first_handle, [b"whole"]))
         late.MergeFrom(tok.text(again.first_handle, "whole", 1))
         late.closed_handles.append(again.first_handle)
         await second.send(wrk.end(again.first_handle))
@@ -166,8 +143,8 @@ async def test_a_tokenizer_that_contradicts_fails_the_request_alone(
         handle = await begun(scene, consumer, logprobs=0)
         scene.generate(other)
         later = (await wrk.submitted(scene.worker, 2)).first_handle
-        await scene.worker.send(drawn(handle, -0.5))
-        frame = spelling(handle, answer) if answer else DetokenizeResponse()
+        await scene.worker.send(wrk.drawn(handle, -0.5))
+        frame = tok.spelling(handle, answer) if answer else DetokenizeResponse()
         frame.MergeFrom(tok.text(handle, "ab", 1))
         frame.MergeFrom(tok.text(later, "fine", 1))
         await scene.tokenizer.read_until("token_ids")
@@ -189,7 +166,7 @@ async def test_a_worker_whose_arrays_contradict_ends_the_stream(broken: str) -> 
     consumer = RecordingConsumer()
     async with scripted_scene() as scene:
         handle = await begun(scene, consumer)
-        frame = drawn(handle, -0.5, top=1)
+        frame = wrk.drawn(handle, -0.5, top=1)
         getattr(frame.logprobs[0], broken).append(1)
         if broken == "logprobs":
             frame.logprobs[0].top_counts.append(0)
@@ -204,9 +181,9 @@ async def test_numbers_that_are_no_numbers_pass() -> None:
     consumer = RecordingConsumer()
     async with scripted_scene() as scene:
         handle = await begun(scene, consumer, logprobs=0)
-        await scene.worker.send(drawn(handle, -math.inf))
+        await scene.worker.send(wrk.drawn(handle, -math.inf))
         await scene.tokenizer.read_until("token_ids")
-        frame = spelling(handle, [b"x"])
+        frame = tok.spelling(handle, [b"x"])
         frame.MergeFrom(tok.text(handle, "x", 1))
         await scene.tokenizer.send(frame)
         await consumer.hears("text")

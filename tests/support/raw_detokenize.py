@@ -85,6 +85,7 @@ class SeenOutput:
     spelled: list[bytes] = field(default_factory=list)
     alternatives: list[bytes] = field(default_factory=list)
     said: list[OutputDelta] = field(default_factory=list)
+    reasoning_tokens: int = 0
 
 
 @dataclass
@@ -159,7 +160,11 @@ class RawDetokenize:
             seen.spelled += _split(entry.spelled, entry.lengths)
             seen.alternatives += _split(entry.alternatives, entry.alternative_lengths)
         for event in frame.output_deltas:
-            self.outputs.setdefault(event.handle, SeenOutput()).said.append(event)
+            seen = self.outputs.setdefault(event.handle, SeenOutput())
+            assert event.reasoning_tokens >= seen.reasoning_tokens, "the count went back"
+            seen.reasoning_tokens = event.reasoning_tokens
+            if event.WhichOneof("event"):
+                seen.said.append(event)
         rows = zip(
             frame.handles, frame.consumed_tokens, frame.released_tokens, frame.deltas, strict=True
         )

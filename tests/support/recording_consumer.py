@@ -3,19 +3,28 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from headrace.client.answer_events import EventWriter, LogprobsWriter, TokenLogprob
+from headrace.client.answer_events import (
+    AnswerEvent,
+    EventWriter,
+    LogprobsWriter,
+    TokenLogprob,
+)
 from headrace.client.answers import AnswerTimes, OutputResult
 from headrace.rpc.errors import ServiceError
 
 
 class RecordingConsumer:
-    """`delivers` says whether text counts as delivered to the caller at once."""
+    """`delivers` says whether text and events count as delivered to the caller at once.
+
+    `event_calls` holds, for each output, the events that came together.
+    """
 
     def __init__(self, *, delivers: bool = True) -> None:
         self._delivers = delivers
         self.has_delivered = False
         self.heard: list[tuple[object, ...]] = []
         self.texts: dict[int, str] = {}
+        self.event_calls: dict[int, list[list[AnswerEvent]]] = {}
         self.logprobs: dict[int, list[TokenLogprob]] = {}
         self.results: dict[int, OutputResult] = {}
         self.errors: list[ServiceError] = []
@@ -49,8 +58,21 @@ class RecordingConsumer:
         return write
 
     def event_writer(self, index: int) -> EventWriter:
-        """Part of AnswerConsumer; no answer comes as events yet."""
-        raise NotImplementedError
+        self.event_calls[index] = []
+        self.logprobs[index] = []
+
+        def write(events: Sequence[AnswerEvent], tokens: Sequence[TokenLogprob]) -> None:
+            assert events or tokens
+            self.event_calls[index].append(list(events))
+            self.logprobs[index] += tokens
+            self.has_delivered = self.has_delivered or self._delivers
+            self._note("events", index, *events)
+
+        return write
+
+    def events(self, index: int = 0) -> list[AnswerEvent]:
+        """All events of an output."""
+        return [event for together in self.event_calls[index] for event in together]
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         self.results[index] = result

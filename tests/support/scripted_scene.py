@@ -38,9 +38,11 @@ class Scene:
         """The first tokenizer's stream."""
         return self.tokenizer_streams[0]
 
-    def generate(self, consumer: RecordingConsumer, **options: Any) -> RunningGeneration:
+    def generate(
+        self, consumer: RecordingConsumer, output_format: str = "text", **options: Any
+    ) -> RunningGeneration:
         """Start a request of three prompt tokens."""
-        prompt = RenderedPrompt(MODEL, [5, 6, 7], decoder())
+        prompt = RenderedPrompt(MODEL, [5, 6, 7], decoder(output_format))
         return self.backend.generate(prompt, generation_options(**options), consumer)
 
     async def serving_worker(self, count: int = 1) -> tuple[ScriptedStream, Submission]:

@@ -8,7 +8,13 @@ import grpc
 
 from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED
 from headrace.rpc.server import GrpcServer
-from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen, DetokenizeResponse, StopHit
+from headrace.tokenizer.v1.detokenize_pb2 import (
+    DetokenizeOpen,
+    DetokenizeResponse,
+    OutputDelta,
+    StopHit,
+    TokenBytes,
+)
 from headrace.tokenizer.v1.model_pb2 import GetModelRequest, GetModelResponse
 from headrace.tokenizer.v1.render_pb2 import Decoder, RenderRequest, RenderResponse
 from headrace.tokenizer.v1.service_pb2_grpc import (
@@ -62,10 +68,13 @@ class ScriptedTokenizer(TokenizerServiceServicer):
         return stream
 
 
-def decoder() -> Decoder:
+def decoder(output_format: str = "text") -> Decoder:
     """The decoder of the scripted model."""
     return Decoder(
-        model=MODEL, tokenizer_fingerprint=FINGERPRINT, stop_token_ids=[2], output_format="text"
+        model=MODEL,
+        tokenizer_fingerprint=FINGERPRINT,
+        stop_token_ids=[2],
+        output_format=output_format,
     )
 
 
@@ -82,6 +91,29 @@ def text(handle: int, delta: str, consumed: int, released: int | None = None) ->
         released_tokens=[consumed if released is None else released],
         deltas=[delta],
     )
+
+
+def says(handle: int, consumed: int, *deltas: OutputDelta) -> DetokenizeResponse:
+    """An entry of one output in a format, with what it says."""
+    for delta in deltas:
+        delta.handle = handle
+    response = text(handle, "", consumed)
+    response.output_deltas.extend(deltas)
+    return response
+
+
+def spelling(
+    handle: int, tokens: list[bytes], alternatives: tuple[bytes, ...] = ()
+) -> DetokenizeResponse:
+    """What a frame says of newly released tokens."""
+    entry = TokenBytes(
+        handle=handle,
+        lengths=map(len, tokens),
+        spelled=b"".join(tokens),
+        alternative_lengths=map(len, alternatives),
+        alternatives=b"".join(alternatives),
+    )
+    return DetokenizeResponse(token_bytes=[entry])
 
 
 def hit(handle: int, consumed: int, stop_index: int = 0) -> DetokenizeResponse:

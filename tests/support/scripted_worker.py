@@ -10,7 +10,7 @@ from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FinishReason
 from headrace.rpc.server import GrpcServer
 from headrace.worker.v1.attach_pb2 import AttachRequest, AttachResponse, Submission
-from headrace.worker.v1.generation_pb2 import Started, Terminal
+from headrace.worker.v1.generation_pb2 import OutputLogprobs, Started, Terminal
 from headrace.worker.v1.model_pb2 import GetModelRequest, GetModelResponse
 from headrace.worker.v1.service_pb2_grpc import (
     GenerationServiceServicer,
@@ -76,6 +76,16 @@ def start(*handles: int) -> AttachResponse:
 def tokens(handle: int, *token_ids: int) -> AttachResponse:
     """New tokens of one output."""
     return AttachResponse(handles=[handle], counts=[len(token_ids)], token_ids=token_ids)
+
+
+def drawn(handle: int, *logprobs: float, top: int = 0) -> AttachResponse:
+    """A frame of one output's tokens 11, 12, … with so many alternatives 50, 51, … each."""
+    frame = tokens(handle, *range(11, 11 + len(logprobs)))
+    entry = OutputLogprobs(handle=handle, logprobs=logprobs, top_counts=[top] * len(logprobs))
+    entry.top_token_ids.extend([*range(50, 50 + top)] * len(logprobs))
+    entry.top_logprobs.extend([-1.5 - place for place in range(top)] * len(logprobs))
+    frame.logprobs.append(entry)
+    return frame
 
 
 def end(handle: int, reason: "FinishReason.ValueType" = FINISH_REASON_LENGTH) -> AttachResponse:

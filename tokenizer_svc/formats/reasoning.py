@@ -29,6 +29,11 @@ class ReasoningParser(OutputParser):
             return super().settled
         return self._answer_start + self._answer.settled
 
+    @property
+    def thoughts_end(self) -> int | None:
+        """Where the answer begins; None until that is decided."""
+        return self._answer_start
+
     def _read(self) -> Reading:
         yield from self._skip_optional()
         is_marked = (yield from self._finds((OPEN,))) is not None

@@ -344,8 +344,10 @@ class OutputDelta(_message.Message):
     reasoning: _builtins.str
     """Text of the thoughts in front of it."""
     reasoning_tokens: _builtins.int
-    """Tokens of the output whose text is thoughts or their markup, as far as they are known with this
-    piece, prior ones included.
+    """Tokens of the output that are thoughts or their markup, blanks that are dropped with it included:
+    all so far that are known as such, prior ones too. One is counted if its text begins in front of
+    the end of the thoughts' markup, also if it ends behind that; those that share a character count
+    alike; one without text does not count. 0 = none, and always in formats without thoughts.
     """
     @_builtins.property
     def tool_call_begin(self) -> Global___ToolCallBegin:
