@@ -1,0 +1,1 @@
+"""Clients from their registries against the running stack with the real model."""

@@ -1,0 +1,1 @@
+"""Python programs that each use one client; they run in that client's environment."""
