@@ -9,6 +9,7 @@ checked against a budget of time, characters and memory, and the render ends whe
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from jinja2 import Template, TemplateError
@@ -36,6 +37,10 @@ _MAX_TIME_FORMAT_CHARACTERS = 256
 _MAX_MESSAGE_CHARACTERS = 1000
 
 
+class TemplateRefusalError(ServiceError):
+    """The template's own refusal of what it was given, bounds aside."""
+
+
 class ChatTemplate:
     """A compiled template. `special_tokens` are variables such as bos_token and eos_token.
 
@@ -58,14 +63,20 @@ class ChatTemplate:
         self._now = now
         self._template = self._compiled(source)
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:
         """The prompt's text, up to where the assistant speaks. Blocks; may run on any thread.
 
-        Raises ServiceError for messages that the template refuses, and for bounds exceeded.
+        `variables` are given to the template beside its own. Raises TemplateRefusalError for what
+        the template refuses, ServiceError for bounds exceeded.
         """
         self._environment.begin(self._bounds)
         try:
-            return "".join(self._parts(messages))
+            return "".join(self._parts(messages, tools, variables))
         except BoundsExceededError as error:
             raise _refusal(f"The chat template {error} for these messages.") from error
         except MemoryError as error:
@@ -73,7 +84,8 @@ class ChatTemplate:
             raise _refusal(message) from error
         except _TEMPLATE_ERRORS as error:
             reason = str(error)[:_MAX_MESSAGE_CHARACTERS]
-            raise _refusal(f"The chat template refused these messages: {reason}") from error
+            message = f"The chat template refused these messages: {reason}"
+            raise _refusal(message, TemplateRefusalError) from error
         finally:
             self._environment.end()
 
@@ -91,12 +103,17 @@ class ChatTemplate:
         finally:
             self._environment.end()
 
-    def _parts(self, messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    def _parts(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        variables: Mapping[str, Any],
+    ) -> Iterator[str]:
         left = self._bounds.max_characters
         for part in self._template.generate(
-            self._special_tokens,
+            {**self._special_tokens, **variables},
             messages=messages,
-            tools=None,
+            tools=tools or None,
             documents=None,
             add_generation_prompt=True,
         ):
@@ -145,5 +162,5 @@ def _raise_exception(message: str) -> NoReturn:
     raise TemplateError(message)
 
 
-def _refusal(message: str) -> ServiceError:
-    return ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
+def _refusal(message: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
+    return kind(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")

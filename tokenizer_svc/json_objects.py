@@ -1,7 +1,8 @@
-"""JSON objects in what clients write, parsed only where nothing of them is lost."""
+"""JSON in what clients write: parsed only where nothing of it is lost; its texts."""
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 _MAX_DEPTH = 64
@@ -33,6 +34,29 @@ def parsed_object(text: str) -> dict[str, Any]:
         json.dumps(value, ensure_ascii=False).encode()
     if not isinstance(value, dict):
         _refuse("it is no object")
+    return value
+
+
+def gather_texts(values: Iterable[Any], texts: list[str]) -> None:
+    """Add the texts in JSON values, keys included, to `texts`."""
+    for value in values:
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, dict):
+            texts.extend(value)
+            gather_texts(value.values(), texts)
+        elif isinstance(value, list):
+            gather_texts(value, texts)
+
+
+def with_changed_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The JSON value with every text in it changed, keys included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(key): with_changed_texts(entry, change) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_changed_texts(entry, change) for entry in value]
     return value
 
 

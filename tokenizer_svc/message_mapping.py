@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn, TypeAlias, get_args
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.render_pb2 import Message, ToolCall
+from tokenizer_svc.json_objects import gather_texts, with_changed_texts
 
 TemplateMessage: TypeAlias = Mapping[str, Any]
 
@@ -45,7 +46,7 @@ def client_texts(messages: Iterable[TemplateMessage]) -> list[str]:
     """Every text that the client wrote; roles and the keys of messages are a closed set."""
     texts: list[str] = []
     for message in messages:
-        _gather(_client_parts(message), texts)
+        gather_texts(_client_parts(message), texts)
     return texts
 
 
@@ -70,31 +71,9 @@ def _client_parts(message: TemplateMessage) -> Iterator[Any]:
             yield value
 
 
-def _gather(values: Iterable[Any], texts: list[str]) -> None:
-    """Add the texts in JSON values, keys included, to `texts`."""
-    for value in values:
-        if isinstance(value, str):
-            texts.append(value)
-        elif isinstance(value, dict):
-            texts.extend(value)
-            _gather(value.values(), texts)
-        elif isinstance(value, list):
-            _gather(value, texts)
-
-
 def _changed_call(call: Mapping[str, Any], change: Callable[[str], str]) -> Mapping[str, Any]:
-    function = {key: _changed_json(value, change) for key, value in call["function"].items()}
+    function = {key: with_changed_texts(value, change) for key, value in call["function"].items()}
     return {**call, "id": change(call["id"]), "function": function}
-
-
-def _changed_json(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {change(key): _changed_json(entry, change) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_changed_json(entry, change) for entry in value]
-    return value
 
 
 def _template_message(index: int, message: Message) -> TemplateMessage:

@@ -4,60 +4,54 @@ Blocking and pure but for the template's clock; runs on a thread of the encoding
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from tokenizer_svc.chat_template import ChatTemplate
+from tokenizer_svc.conversation import Conversation
 from tokenizer_svc.encoding import TextEncoder, TooManyTokensError, exceeds
-from tokenizer_svc.message_adapting import adapted
-from tokenizer_svc.message_mapping import TemplateMessage
-from tokenizer_svc.message_preparing import prepared
+from tokenizer_svc.prompt_templates import PromptTemplate, PromptTemplates
+from tokenizer_svc.settings import SpecialTokensInContent
 from tokenizer_svc.special_text import SpecialTexts
-from tokenizer_svc.template_support import probed_support
-
-SpecialTokensInContent = Literal["text", "refuse", "allow"]
 
 
 class PromptRenderer:
-    """One model's way from messages to ids. `context_length` is in tokens.
-
-    Making one renders the template's probes, a few milliseconds.
-    """
+    """One model's way from conversations to ids. `context_length` is in tokens."""
 
     def __init__(
         self,
-        template: ChatTemplate,
+        templates: PromptTemplates,
         encoder: TextEncoder,
         context_length: int,
         special_tokens_in_content: SpecialTokensInContent,
     ) -> None:
-        self._template = template
+        self._templates = templates
         self._encoder = encoder
         self._context_length = context_length
         self._policy = special_tokens_in_content
         self._special_texts = SpecialTexts(encoder.marks)
-        self._support = probed_support(template)
 
-    def render(
-        self, messages: Sequence[TemplateMessage], max_prompt_tokens: int | None = None
-    ) -> list[int]:
+    def can_switch_thinking(self, *, has_tools: bool) -> bool:
+        """Whether the template can be told to think or not to."""
+        return self._templates.of(has_tools=has_tools).switch is not None
+
+    def render(self, conversation: Conversation, max_prompt_tokens: int | None = None) -> list[int]:
         """The prompt's ids, at most `max_prompt_tokens` and the model's context of them.
 
         Raises ServiceError: CONTEXT_LENGTH_EXCEEDED for a longer prompt, INVALID_REQUEST for
-        messages that the template or the rule for special tokens refuses.
+        messages or tools that the template or the rule for special tokens refuses.
         """
         limit = self._context_length
         if max_prompt_tokens is not None:
             limit = min(limit, max_prompt_tokens)
-        messages = prepared(messages, self._support)
-        text = self._text(messages)
+        template = self._templates.of(has_tools=bool(conversation.tools))
+        conversation = template.prepared(conversation)
+        text = template.text(conversation)
         # Before anything else that takes longer for a longer text.
         too_many = exceeds(self._encoder.count, text, limit)
         if too_many is not None:
             raise _too_long(limit, f"at least {too_many}")
         try:
-            ids = self._encode(messages, text, limit)
+            ids = self._encode(template, conversation, text, limit)
         except TooManyTokensError as error:
             raise _too_long(limit, str(error.count)) from error
         if not ids:
@@ -65,15 +59,14 @@ class PromptRenderer:
             raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
         return ids
 
-    def _text(self, messages: Sequence[TemplateMessage]) -> str:
-        return self._template.render(adapted(messages, self._support))
-
-    def _encode(self, messages: Sequence[TemplateMessage], text: str, limit: int) -> list[int]:
+    def _encode(
+        self, template: PromptTemplate, conversation: Conversation, text: str, limit: int
+    ) -> list[int]:
         """Ids of the prompt's `text`, special tokens in it being the template's own."""
-        if self._policy == "allow" or not self._special_texts.may_be_spelt(messages):
+        if self._policy == "allow" or not self._special_texts.may_be_spelt(conversation):
             return self._encoder.encode(text, limit)
-        masked = self._special_texts.masked(messages, text)
-        own_text = self._text(masked.messages)
+        masked = self._special_texts.masked(conversation, text)
+        own_text = template.text(masked.conversation)
         if self._special_texts.found(text) == self._special_texts.found(own_text):
             return self._encoder.encode(text, limit)
         if self._policy == "refuse":

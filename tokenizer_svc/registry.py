@@ -1,13 +1,13 @@
 """The models that this service knows, by served name and fingerprint."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from headrace.common.v1 import errors_pb2
-from headrace.models.directory import ModelDirectory, read_chat_template
+from headrace.models.directory import DEFAULT, TOOL_USE, ModelDirectory, read_chat_templates
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
 from headrace.tokenizer.v1.render_pb2 import Decoder
@@ -16,6 +16,7 @@ from tokenizer_svc.encoding import TextEncoder
 from tokenizer_svc.formats.catalog import TEXT, FormatCatalog, OutputFormat
 from tokenizer_svc.formats.detection import detected_format
 from tokenizer_svc.prompt_renderer import PromptRenderer
+from tokenizer_svc.prompt_templates import PromptTemplates
 from tokenizer_svc.settings import TokenizerSettings
 from tokenizer_svc.template_budget import RenderBounds
 from tokenizer_svc.vocabulary import Vocabulary, read_vocabulary
@@ -45,15 +46,16 @@ class TokenizerModel:
         tokenizer_json = directory.path / "tokenizer.json"
         vocabulary = read_vocabulary(tokenizer_json, directory.vocabulary_size)
         encoder = TextEncoder(_read_json(tokenizer_json))
-        template = _template(directory, settings)
+        sources = read_chat_templates(directory.path)
+        templates = _templates(directory, sources, settings)
         renderer = None
-        if template is not None:
+        if templates is not None:
             policy = settings.special_tokens_in_content
-            renderer = PromptRenderer(template, encoder, directory.context_length, policy)
+            renderer = PromptRenderer(templates, encoder, directory.context_length, policy)
         output_format = settings.output_formats.get(directory.name)
         if output_format is None:
-            template_text = read_chat_template(directory.path) or ""
-            output_format = detected_format(template_text, encoder.marks)
+            known = [sources[name] for name in (DEFAULT, TOOL_USE) if name in sources]
+            output_format = detected_format("\n".join(known), encoder.marks)
         return cls(directory, vocabulary, encoder, renderer, output_format)
 
     def decoder(self) -> Decoder:
@@ -154,6 +156,21 @@ class ModelRegistry:
             )
         return found
 
+    def check_thinking(self, model: TokenizerModel, wanted: bool, *, has_tools: bool) -> None:  # noqa: FBT001 (a value)
+        """Raises ServiceError, naming thinking, where the model cannot do as is wanted."""
+        if model.prompt_renderer().can_switch_thinking(has_tools=has_tools):
+            return
+        thinks = self.find_format(model.output_format).thoughts is not None
+        if wanted == thinks:
+            return
+        name = model.directory.name
+        message = (
+            f"The model `{name}` does not think."
+            if wanted
+            else f"The model `{name}` always thinks: its chat template has no switch for it."
+        )
+        raise ServiceError(errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER, message, param="thinking")
+
     def find_format(self, name: str) -> OutputFormat:
         """The output format of that name. Raises ServiceError where it is not known."""
         found = self._formats.find(name)
@@ -166,15 +183,19 @@ class ModelRegistry:
         return found
 
 
-def _template(directory: ModelDirectory, settings: TokenizerSettings) -> ChatTemplate | None:
-    source = read_chat_template(directory.path)
-    if source is None:
+def _templates(
+    directory: ModelDirectory, sources: Mapping[str, str], settings: TokenizerSettings
+) -> PromptTemplates | None:
+    if DEFAULT not in sources:
         return None
     config = directory.path / "tokenizer_config.json"
     variables = special_token_variables(_read_json(config) if config.is_file() else {})
     limits = settings.template
     bounds = RenderBounds(limits.max_seconds, limits.max_characters, limits.max_bytes)
-    return ChatTemplate(source, variables, bounds)
+    default = ChatTemplate(sources[DEFAULT], variables, bounds)
+    if TOOL_USE not in sources:
+        return PromptTemplates(default)
+    return PromptTemplates(default, ChatTemplate(sources[TOOL_USE], variables, bounds))
 
 
 def _read_json(file: Path) -> dict[str, Any]:

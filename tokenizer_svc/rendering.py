@@ -3,7 +3,7 @@
 What is cheap is checked when a rendering is prepared; `run` takes long and may run on a thread.
 """
 
-from collections.abc import Mapping, MutableSequence, Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,10 +11,14 @@ from headrace.common.v1 import errors_pb2
 from headrace.digest import block_digests, root_digest
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
+from tokenizer_svc.conversation import Conversation
 from tokenizer_svc.formats.catalog import TEXT, OutputFormat
-from tokenizer_svc.message_mapping import num_characters, template_messages
+from tokenizer_svc.message_mapping import TemplateMessage, num_characters, template_messages
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 from tokenizer_svc.request_mapping import checked_block_size
+from tokenizer_svc.settings import LimitSettings
+from tokenizer_svc.template_tools import template_tool
+from tokenizer_svc.tool_mapping import check_functions, function_characters, tool_specs
 
 _IDS_AT_ONCE = 65_536
 
@@ -25,33 +29,50 @@ class Rendering:
 
     model: TokenizerModel
     request: RenderRequest
-    messages: Sequence[Mapping[str, str | None]]
+    messages: Sequence[TemplateMessage]
     answered_as: OutputFormat
+    limits: LimitSettings
 
     @classmethod
     def prepare(
-        cls, registry: ModelRegistry, model: TokenizerModel, request: RenderRequest
+        cls,
+        registry: ModelRegistry,
+        model: TokenizerModel,
+        request: RenderRequest,
+        limits: LimitSettings,
     ) -> Self:
         """Check the request. Raises ServiceError, naming the parameter."""
         model.prompt_renderer()
         _refuse_unread(request)
         messages = template_messages(request.messages)
+        check_functions(request.tools, limits, "tools")
         if request.HasField("block_digests"):
             checked_block_size(request.block_digests)
         asked = request.output_format if request.HasField("output_format") else TEXT
         answered_as = registry.answer_format(model, asked, has_tools=bool(request.tools))
-        return cls(model, request, messages, answered_as)
+        if request.HasField("thinking"):
+            registry.check_thinking(model, request.thinking, has_tools=bool(request.tools))
+        return cls(model, request, messages, answered_as, limits)
 
     @property
     def size(self) -> int:
         """Characters that are rendered and encoded."""
-        return num_characters(self.messages)
+        return num_characters(self.messages) + function_characters(self.request.tools)
 
     def run(self) -> RenderResponse:
-        """The answer to Render. Raises ServiceError for what the template refuses, and lengths."""
+        """The answer to Render.
+
+        Raises ServiceError for schemas that cannot be read, for what the template refuses, and for
+        lengths.
+        """
         model, request = self.model, self.request
         limit = request.max_prompt_tokens if request.HasField("max_prompt_tokens") else None
-        ids = model.prompt_renderer().render(self.messages, limit)
+        tools = tool_specs(request.tools, self.limits)
+        thinking = request.thinking if request.HasField("thinking") else None
+        conversation = Conversation(
+            self.messages, [template_tool(tool) for tool in tools], thinking, self._calls_as
+        )
+        ids = model.prompt_renderer().render(conversation, limit)
         digests: list[bytes] = []
         if request.HasField("block_digests"):
             params = request.block_digests
@@ -61,6 +82,10 @@ class Rendering:
         response = RenderResponse(decoder=decoder, block_digests=digests)
         extend_ids(response.prompt_token_ids, ids)
         return response
+
+    @property
+    def _calls_as(self) -> str:
+        return self.answered_as.calls.name
 
 
 def extend_ids(field: MutableSequence[int], ids: Sequence[int]) -> None:
@@ -72,11 +97,9 @@ def extend_ids(field: MutableSequence[int], ids: Sequence[int]) -> None:
 
 def _refuse_unread(request: RenderRequest) -> None:
     """Refuse what a prompt cannot be made of yet."""
-    for name in ("tool_choice", "content_guide", "thinking"):
+    for name in ("tool_choice", "content_guide"):
         if request.HasField(name):
             raise _unsupported(name)
-    if request.tools:
-        raise _unsupported("tools")
 
 
 def _unsupported(name: str) -> ServiceError:

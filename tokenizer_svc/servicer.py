@@ -22,10 +22,10 @@ from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from headrace.tokenizer.v1.service_pb2_grpc import TokenizerServiceServicer
 from tokenizer_svc.activity import Activity
 from tokenizer_svc.call_gate import CallGate
+from tokenizer_svc.counting import Counting
 from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
 from tokenizer_svc.encoding import TextEncoder, TooManyTokensError
 from tokenizer_svc.encoding_pool import EncodingPool
-from tokenizer_svc.message_mapping import num_characters, template_messages
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 from tokenizer_svc.rendering import Rendering, extend_ids
 from tokenizer_svc.request_mapping import checked_text
@@ -60,7 +60,7 @@ class TokenizerServicer(TokenizerServiceServicer):
     ) -> RenderResponse:
         """A conversation to prompt token ids."""
         with self.activity.call(), self._callers.call(context, request.model) as call:
-            rendering = Rendering.prepare(self._registry, call.model, request)
+            rendering = Rendering.prepare(self._registry, call.model, request, self._limits)
             response = await self._pool.run(rendering.size, rendering.run)
             call.used_tokens = len(response.prompt_token_ids)
             return response
@@ -96,10 +96,10 @@ class TokenizerServicer(TokenizerServiceServicer):
                     text = checked_text(request.text, self._limits)
                     tokens = await self._pool.run(len(text), model.encoder.count_marked, text)
                 case "conversation":
-                    messages = template_messages(request.conversation.messages)
-                    render = model.prompt_renderer().render
-                    ids = await self._pool.run(num_characters(messages), render, messages)
-                    tokens = len(ids)
+                    counting = Counting.prepare(
+                        self._registry, model, request.conversation, self._limits
+                    )
+                    tokens = await self._pool.run(counting.size, counting.run)
                 case _:
                     message = "Neither text nor conversation is set; one of them is needed."
                     raise ServiceError(

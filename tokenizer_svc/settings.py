@@ -1,11 +1,14 @@
 """Settings of the tokenizer service, table [tokenizer]."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from headrace.access.settings import KeysSettings
 from headrace.runtime.settings import SettingsGroup
 from headrace.runtime.tls_settings import ServerTlsSettings
-from tokenizer_svc.prompt_renderer import SpecialTokensInContent
+
+SpecialTokensInContent = Literal["text", "refuse", "allow"]
 
 
 class TemplateSettings(SettingsGroup):

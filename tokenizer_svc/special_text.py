@@ -9,22 +9,21 @@ holds also where the template cuts the text up or puts pieces of it together.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from tokenizer_svc.message_mapping import changed_texts, client_texts
+from tokenizer_svc.conversation import Conversation
 
 _PRIVATE_USE = range(0xE000, 0xF900)
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedMessages:
-    """Messages in which no client text spells a special token, and the way back."""
+class MaskedConversation:
+    """A conversation in which no client text spells a special token, and the way back."""
 
-    messages: Sequence[Mapping[str, Any]]
+    conversation: Conversation
     _masks: Mapping[str, str]
 
     def unmasked(self, text: str) -> str:
@@ -53,27 +52,24 @@ class SpecialTexts:
         """The text with each special token replaced."""
         return self._pattern.sub(lambda match: replacements[match[0]], text)
 
-    def may_be_spelt(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+    def may_be_spelt(self, conversation: Conversation) -> bool:
         """Whether a client text holds what a special token begins with; cheap."""
         return any(
-            first in text for text in client_texts(messages) for first in self._first_characters
+            first in text for text in conversation.texts() for first in self._first_characters
         )
 
-    def masked(self, messages: Sequence[Mapping[str, Any]], prompt: str) -> MaskedMessages:
-        """Mask the messages by characters that neither they nor their `prompt` use.
+    def masked(self, conversation: Conversation, prompt: str) -> MaskedConversation:
+        """Mask the conversation by characters that neither it nor its `prompt` uses.
 
-        Raises ServiceError where they use up all private ones, which only an attack does.
+        Raises ServiceError where it uses up all private ones, which only an attack does.
         """
-        used = "".join([prompt, *client_texts(messages)])
+        used = "".join([prompt, *conversation.texts()])
         unused = (mask for mask in map(chr, _PRIVATE_USE) if mask not in used)
         masks = dict(zip(self._first_characters, unused, strict=False))
         if len(masks) < len(self._first_characters):
             message = "The messages use too many different private-use characters."
             raise ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, param="messages")
-        masked = [
-            changed_texts(message, lambda text: _replaced(text, masks)) for message in messages
-        ]
-        return MaskedMessages(masked, masks)
+        return MaskedConversation(conversation.changed(lambda text: _replaced(text, masks)), masks)
 
 
 def _replaced(text: str, replacements: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from headrace.rpc.errors import ServiceError
 from tokenizer_svc.chat_template import ChatTemplate
 from tokenizer_svc.message_mapping import TemplateMessage
+from tokenizer_svc.template_tools import TemplateTool
 
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _UNKNOWN_ROLE = "qzrolezq"
@@ -63,9 +64,9 @@ class TemplateSupport:
     tools: ToolSupport | None = ToolSupport()
 
 
-def probed_support(template: ChatTemplate) -> TemplateSupport:
-    """Render the probes; some 40 of them, a few milliseconds. Blocks."""
-    probe = _Probe(template)
+def probed_support(template: ChatTemplate, tools: Sequence[TemplateTool] = ()) -> TemplateSupport:
+    """Render the probes, with these tools; some 40 of them, a few milliseconds. Blocks."""
+    probe = _Probe(template, tools)
     if not probe.shows(_user()):
         return TemplateSupport()  # nothing can be learned: it refuses or hides everything
     system, thoughts = _system(probe), _reasoning_field(probe)
@@ -106,13 +107,14 @@ def _null(role: str) -> TemplateMessage:
 
 
 class _Probe:
-    def __init__(self, template: ChatTemplate) -> None:
+    def __init__(self, template: ChatTemplate, tools: Sequence[TemplateTool]) -> None:
         self._template = template
+        self._tools = tools
 
     def text(self, messages: Sequence[TemplateMessage]) -> str | None:
         """The prompt; None where the template refuses the messages."""
         try:
-            return self._template.render(messages)
+            return self._template.render(messages, self._tools)
         except ServiceError:
             return None
 

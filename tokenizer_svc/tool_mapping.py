@@ -1,6 +1,6 @@
 """Functions on the wire to validated ones. Raises ServiceError that names the parameter."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -59,6 +59,11 @@ def check_functions(functions: Sequence[NamedSchema], limits: LimitSettings, fie
         if function.name in names:
             _refuse(f"{param} is `{function.name}`, as another function's is.", param)
         names.add(function.name)
+
+
+def function_characters(tools: Iterable[Function]) -> int:
+    """Characters that the client wrote."""
+    return sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in tools)
 
 
 def tool_specs(tools: Sequence[Function], limits: LimitSettings) -> tuple[ToolSpec, ...]:

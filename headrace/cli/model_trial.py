@@ -29,11 +29,13 @@ def try_model(folder: Path) -> None:
 
 def _prompt(directory: ModelDirectory) -> list[int]:
     # Only the child may load the services and their libraries.
-    from tokenizer_svc.registry import TokenizerModel  # noqa: PLC0415 (see above)
+    from tokenizer_svc.conversation import Conversation  # noqa: PLC0415 (see above)
+    from tokenizer_svc.registry import TokenizerModel  # noqa: PLC0415 (likewise)
     from tokenizer_svc.settings import TokenizerSettings  # noqa: PLC0415 (likewise)
 
     model = TokenizerModel.load(directory, TokenizerSettings())
-    ids = model.prompt_renderer().render([{"role": "user", "content": "Hi"}])
+    hi = Conversation([{"role": "user", "content": "Hi"}])
+    ids = model.prompt_renderer().render(hi)
     num_known = len(model.vocabulary.token_bytes)
     if num_known > directory.vocabulary_size:
         raise UnservableError(

@@ -29,6 +29,9 @@ _DECISIVE_SETTINGS = (
     "unk_token",
 )
 _FINGERPRINT_BYTES = 16
+# Names of chat templates.
+DEFAULT = "default"
+TOOL_USE = "tool_use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +72,29 @@ def open_model_directory(path: Path | str, name: str | None = None) -> ModelDire
 
 
 def read_chat_template(folder: Path) -> str | None:
-    """The model's chat template: chat_template.jinja, else the one in tokenizer_config.json.
+    """The model's chat template for ordinary conversations; None where it has none.
 
-    Where tokenizer_config.json lists several, the one named `default` counts. None: the model has
-    no template. Raises StartError for a template that is no text.
+    Raises StartError as `read_chat_templates` does.
+    """
+    return read_chat_templates(folder).get(DEFAULT)
+
+
+def read_chat_templates(folder: Path) -> dict[str, str]:
+    """The model's chat templates by name, as transformers reads them.
+
+    `default` is chat_template.jinja; beside it are additional_chat_templates/NAME.jinja. Without
+    the first, chat_template in tokenizer_config.json counts: a text, or a list of {name, template}.
+    Raises StartError for a template that is no text.
     """
     file = folder / "chat_template.jinja"
-    if file.is_file():
-        return _decoded(file)
-    source = folder / "tokenizer_config.json"
-    template = read_json_object(source).get("chat_template") if source.is_file() else None
-    if isinstance(template, list):
-        named = {item["name"]: item.get("template") for item in template if _is_named(item)}
-        template = named.get("default")
-    if template is not None and not isinstance(template, str):
-        raise StartError(f"{source}: chat_template is not text")
-    return template
+    templates = {DEFAULT: _decoded(file)} if file.is_file() else _configured_templates(folder)
+    for more in sorted((folder / "additional_chat_templates").glob("*.jinja")):
+        templates[more.stem] = _decoded(more)
+    return templates
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """BLAKE2b-16 in hexadecimal over tokenizer.json, chat template and special-token settings.
+    """BLAKE2b-16 in hexadecimal over tokenizer.json, chat templates and special-token settings.
 
     Each part is preceded by its length as 8 bytes, so that no two sets of parts run together.
     Raises StartError when tokenizer.json is missing or unreadable.
@@ -97,10 +103,12 @@ def tokenizer_fingerprint(folder: Path) -> str:
     settings = read_json_object(source) if source.is_file() else {}
     decisive = {key: settings[key] for key in _DECISIVE_SETTINGS if key in settings}
     tokenizer = _read_bytes(folder / "tokenizer.json")
+    templates = read_chat_templates(folder)
     parts = (
         tokenizer,
-        (read_chat_template(folder) or "").encode(),
+        templates.pop(DEFAULT, "").encode(),
         json.dumps(decisive, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode(),
+        *(text.encode() for name in sorted(templates) for text in (name, templates[name])),
     )
     digest = hashlib.blake2b(digest_size=_FINGERPRINT_BYTES)
     for part in parts:
@@ -118,6 +126,20 @@ def read_json_object(source: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StartError(f"{source} does not hold a JSON object")
     return value
+
+
+def _configured_templates(folder: Path) -> dict[str, str]:
+    source = folder / "tokenizer_config.json"
+    value = read_json_object(source).get("chat_template") if source.is_file() else None
+    if value is None:
+        return {}
+    named: dict[str, Any] = {DEFAULT: value}
+    if isinstance(value, list):
+        named = {item["name"]: item.get("template") for item in value if _is_named(item)}
+    for name, template in named.items():
+        if not isinstance(template, str):
+            raise StartError(f"{source}: chat_template is not text: `{name}`")
+    return named
 
 
 def _decoded(file: Path) -> str:

@@ -133,13 +133,21 @@ READERS: dict[str, str] = {
     "tokenizer.v1.RenderRequest.output_format": f"{FORMATS}::test_render_names_the_format",
     **dict.fromkeys(
         (
-            *(f"tokenizer.v1.RenderRequest.{name}" for name in ("tools", "tool_choice")),
-            *(f"tokenizer.v1.RenderRequest.{name}" for name in ("content_guide", "thinking")),
-            *(f"tokenizer.v1.Function.{f.name}" for f in render_pb2.Function.DESCRIPTOR.fields),
+            *(f"tokenizer.v1.RenderRequest.{name}" for name in ("tool_choice", "content_guide")),
+            "tokenizer.v1.Function.strict",
             *(f"tokenizer.v1.ToolChoice.{f.name}" for f in render_pb2.ToolChoice.DESCRIPTOR.fields),
         ),
         f"{TOOLS}::test_what_is_not_read_is_refused",
     ),
+    **dict.fromkeys(
+        (
+            "tokenizer.v1.RenderRequest.tools",
+            *(f"tokenizer.v1.Function.{name}" for name in ("name", "description", "parameters")),
+        ),
+        f"{TOOLS}::test_tools_reach_the_template",
+    ),
+    "tokenizer.v1.RenderRequest.thinking": f"{TOOLS}::test_thinking_is_switched",
+    "tokenizer.v1.Conversation.tools": f"{TOOLS}::test_counting_counts_the_tools",
     "tokenizer.v1.Message.role": UNARY,
     "tokenizer.v1.Message.content": UNARY,
     "tokenizer.v1.Message.name": UNARY,

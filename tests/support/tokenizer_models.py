@@ -85,7 +85,11 @@ def train_unigram_tokenizer() -> dict[str, Any]:
 
 
 def write_model(
-    folder: Path, document: dict[str, Any], *, template: str | None = TEMPLATE
+    folder: Path,
+    document: dict[str, Any],
+    *,
+    template: str | None = TEMPLATE,
+    context_length: int = CONTEXT_LENGTH,
 ) -> ModelDirectory:
     """Write a model directory without weights, and open it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,7 @@ def write_model(
     files = {
         "tokenizer.json": document,
         "tokenizer_config.json": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"},
-        "config.json": {"max_position_embeddings": CONTEXT_LENGTH, "vocab_size": size},
+        "config.json": {"max_position_embeddings": context_length, "vocab_size": size},
         "generation_config.json": {"eos_token_id": ids["<|im_end|>"]},
     }
     for name, content in files.items():

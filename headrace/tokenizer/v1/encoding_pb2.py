@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from headrace.tokenizer.v1 import render_pb2 as headrace_dot_tokenizer_dot_v1_dot_render__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headrace/tokenizer/v1/encoding.proto\x12\x15headrace.tokenizer.v1\x1a\"headrace/tokenizer/v1/render.proto\"J\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x1c\n\x14\x61llow_special_tokens\x18\x03 \x01(\x08\"#\n\x0e\x45ncodeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"N\n\rDecodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x1b\n\x13keep_special_tokens\x18\x03 \x01(\x08\"\x1e\n\x0e\x44\x65\x63odeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"y\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12;\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32#.headrace.tokenizer.v1.ConversationH\x00\x42\x07\n\x05input\"@\n\x0c\x43onversation\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.headrace.tokenizer.v1.Message\"%\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headrace/tokenizer/v1/encoding.proto\x12\x15headrace.tokenizer.v1\x1a\"headrace/tokenizer/v1/render.proto\"J\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x1c\n\x14\x61llow_special_tokens\x18\x03 \x01(\x08\"#\n\x0e\x45ncodeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"N\n\rDecodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x1b\n\x13keep_special_tokens\x18\x03 \x01(\x08\"\x1e\n\x0e\x44\x65\x63odeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"y\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12;\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32#.headrace.tokenizer.v1.ConversationH\x00\x42\x07\n\x05input\"p\n\x0c\x43onversation\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.headrace.tokenizer.v1.Message\x12.\n\x05tools\x18\x02 \x03(\x0b\x32\x1f.headrace.tokenizer.v1.Function\"%\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,7 +43,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUNTTOKENSREQUEST']._serialized_start=324
   _globals['_COUNTTOKENSREQUEST']._serialized_end=445
   _globals['_CONVERSATION']._serialized_start=447
-  _globals['_CONVERSATION']._serialized_end=511
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=513
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=550
+  _globals['_CONVERSATION']._serialized_end=559
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=561
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=598
 # @@protoc_insertion_point(module_scope)

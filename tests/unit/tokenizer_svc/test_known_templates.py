@@ -19,6 +19,7 @@ from headrace.rpc.errors import ServiceError
 from tests.support.chat_templates import CONVERSATIONS, FAMILIES
 from tests.support.tokenizer_models import write_model
 from tests.support.tool_templates import TOOL_CONVERSATIONS, TOOL_FAMILIES
+from tokenizer_svc.conversation import Conversation
 from tokenizer_svc.message_adapting import adapted
 from tokenizer_svc.message_mapping import TemplateMessage
 from tokenizer_svc.message_preparing import prepared
@@ -33,6 +34,7 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.model = TokenizerModel.load(open_model_directory(folder), TokenizerSettings())
+        self.templates = self.model.prompt_renderer()._templates
         self.oracle = PreTrainedTokenizerFast.from_pretrained(folder)
 
     def expected_text(self, messages: Sequence[TemplateMessage]) -> str | None:
@@ -49,7 +51,7 @@ class Pair:
     def text(self, messages: Sequence[TemplateMessage]) -> str | None:
         """Our text; None where it is refused."""
         try:
-            return self.model.prompt_renderer()._template.render(messages)
+            return self.templates.default._template.render(messages)
         except ServiceError:
             return None
 
@@ -83,7 +85,7 @@ def test_prompts_have_the_librarys_ids(pairs: dict[str, Pair], family: str) -> N
 
     ids = pair.oracle.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
-    assert pair.model.prompt_renderer().render(messages) == ids
+    assert pair.model.prompt_renderer().render(Conversation(messages)) == ids
 
 
 # What each family takes of calls and results; the rest is rewritten, which is tested elsewhere.
@@ -105,7 +107,7 @@ def test_tool_turns_are_the_librarys(
 ) -> None:
     """Where a template takes the calls the prompt is the library's, of the same messages."""
     pair, messages = pairs[family], TOOL_CONVERSATIONS[conversation]
-    support = pair.model.prompt_renderer()._support
+    support = pair.templates.default.support
     assert support.tools is not None
     wanted = prepared(messages, support)
 
