@@ -4,12 +4,14 @@ async with HeadraceClient(["127.0.0.1:50061"], ["127.0.0.1:50052"]) as client:
     async with client.chat([ChatMessage("user", "Hello")], max_tokens=32) as answer:
         async for text in answer:
             print(text, end="")
+
+Answers that think or call functions: `ChatAnswer.reasoning` and `.tool_calls`.
 """
 
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -17,113 +19,22 @@ from uuid import uuid4
 
 import structlog
 
-from headrace.client.answer_events import EventWriter, LogprobsWriter, TokenLogprob
-from headrace.client.answers import (
-    AnswerTimes,
-    AnswerUsage,
-    Finish,
-    GenerationOptions,
-    OutputResult,
-)
+from headrace.client.answers import GenerationOptions
 from headrace.client.backend import GrpcChatBackend
-from headrace.client.prompt_request import ChatMessage, PromptRequest
+from headrace.client.chat_answer import ChatAnswer
+from headrace.client.prompt_request import (
+    ChatMessage,
+    ContentGuide,
+    Function,
+    PromptRequest,
+    ToolChoice,
+)
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.bearer import OwnKey
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.tls_settings import ClientTlsSettings
 from headrace.worker.v1.generation_pb2 import SamplingParams
-
-
-class ChatAnswer:
-    """One answer: iterate for its text deltas; afterwards `finish_reason` and `usage` are set.
-
-    Iterating raises ServiceError when the generation fails. Deltas that come while nobody reads are
-    joined; the answer's length bounds them.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[str] = []
-        self._waiting_logprobs: list[TokenLogprob] = []
-        self._changed = asyncio.Event()
-        self._is_done = False
-        self._error: ServiceError | None = None
-        self.has_delivered = False
-        self.finish_reason: Finish | None = None
-        self.stop_string: str | None = None
-        self.logprobs: list[TokenLogprob] = []
-        """Of the tokens that spell the text taken so far, if they were asked for."""
-        self.usage = AnswerUsage()
-
-    async def __aiter__(self) -> AsyncIterator[str]:
-        while True:
-            if self._waiting:
-                text, self._waiting = "".join(self._waiting), []
-                self.logprobs += self._waiting_logprobs
-                self._waiting_logprobs = []
-                self.has_delivered = True
-                yield text
-            elif self._error is not None:
-                raise self._error
-            elif self._is_done:
-                return
-            else:
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def text(self) -> str:
-        """The whole answer."""
-        return "".join([part async for part in self])
-
-    def on_started(self, times: AnswerTimes) -> None:
-        """Part of AnswerConsumer; the usage says it all."""
-
-    def text_writer(self, index: int) -> Callable[[str], None]:
-        """Part of AnswerConsumer."""
-        del index  # one output
-        self._waiting.clear()
-        return self._on_text
-
-    def _on_text(self, text: str) -> None:
-        self._waiting.append(text)
-        self._changed.set()
-
-    def logprobs_writer(self, index: int) -> LogprobsWriter:
-        """Part of AnswerConsumer."""
-        self._waiting_logprobs.clear()
-        write_text = self.text_writer(index)
-
-        def write(text: str, entries: Sequence[TokenLogprob]) -> None:
-            self._waiting_logprobs += entries
-            write_text(text)
-
-        return write
-
-    def event_writer(self, index: int) -> EventWriter:
-        """Part of AnswerConsumer; no answer comes as events yet."""
-        raise NotImplementedError
-
-    def on_finish(self, index: int, result: OutputResult) -> None:
-        """Part of AnswerConsumer."""
-        del index  # one output
-        self.finish_reason = result.finish_reason
-        self.stop_string = result.stop_string
-
-    def on_done(self) -> None:
-        """Part of AnswerConsumer."""
-        self._is_done = True
-        self._changed.set()
-
-    def on_error(self, error: ServiceError) -> None:
-        """Part of AnswerConsumer."""
-        self._error = error
-        self._changed.set()
-
-    def leave(self) -> None:
-        """The context was left: whoever still reads an unfinished answer is told so."""
-        if not self._is_done and self._error is None:
-            cancelled = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
-            self.on_error(ServiceError(cancelled, "the answer was left before its end"))
 
 
 def _keep_stdout_clean() -> None:
@@ -195,6 +106,10 @@ class HeadraceClient:
         messages: Sequence[ChatMessage],
         *,
         model: str | None = None,
+        tools: Sequence[Function] = (),
+        tool_choice: ToolChoice | None = None,
+        content_guide: ContentGuide | None = None,
+        thinking: bool | None = None,
         max_tokens: int | None = None,
         sampling: SamplingParams | None = None,
         stop: Sequence[str] = (),
@@ -203,6 +118,8 @@ class HeadraceClient:
     ) -> AbstractAsyncContextManager[ChatAnswer]:
         """Ask for one answer; `model` None is the first one. Leaving the context aborts it.
 
+        `tools` are functions that it may call, `tool_choice` None leaves it to the model;
+        `content_guide` is what its text must be; `thinking` None is what the model does by itself.
         `logprobs`: log probabilities of the tokens, with so many alternatives each; None = none.
         Entering raises ServiceError when it cannot be rendered or nothing can take it.
         """
@@ -214,17 +131,20 @@ class HeadraceClient:
             logprobs=logprobs,
             deadline=asyncio.get_running_loop().time() + timeout_seconds,
         )
-        return self._chat(model or self.models[0], messages, options, timeout_seconds)
+        request = PromptRequest(
+            model or self.models[0],
+            tuple(messages),
+            tuple(tools),
+            tool_choice or ToolChoice(),
+            content_guide,
+            thinking,
+        )
+        return self._chat(request, options, timeout_seconds)
 
     @asynccontextmanager
     async def _chat(
-        self,
-        model: str,
-        messages: Sequence[ChatMessage],
-        options: GenerationOptions,
-        timeout_seconds: float,
+        self, request: PromptRequest, options: GenerationOptions, timeout_seconds: float
     ) -> AsyncIterator[ChatAnswer]:
-        request = PromptRequest(model, tuple(messages))
         prompt = await self._backend.render(request, timeout_seconds=timeout_seconds)
         answer = ChatAnswer()
         generation = self._backend.generate(prompt, options, answer)

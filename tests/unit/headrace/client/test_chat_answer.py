@@ -1,12 +1,20 @@
 """ChatAnswer: deltas for one reader, whatever the order of reading and arriving."""
 
 import asyncio
+import re
 
 import pytest
 
-from headrace.client.answer_events import TokenLogprob
+from headrace.client.answer_events import (
+    CallArguments,
+    CallBegin,
+    CallEnd,
+    ContentDelta,
+    ReasoningDelta,
+    TokenLogprob,
+)
 from headrace.client.answers import OutputResult
-from headrace.client.chat import ChatAnswer
+from headrace.client.chat_answer import ChatAnswer
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
@@ -84,6 +92,60 @@ async def test_log_probabilities_are_those_of_the_text_taken() -> None:
     assert answer.logprobs == [first]
     assert [part async for part in parts] == ["b"]
     assert answer.logprobs == [first, second]
+
+
+async def test_calls_and_thoughts_stand_beside_the_text() -> None:
+    """Text alone is iterated; calls that are whole get ids, one that broke off is left out."""
+    answer = ChatAnswer()
+    write = answer.event_writer(0)
+    write(
+        [ReasoningDelta("h"), ReasoningDelta("m"), ContentDelta("Let me "), ContentDelta("see")], []
+    )
+    write([CallBegin(0, "f"), CallArguments(0, '{"a": '), CallArguments(0, "1}")], [])
+    write([CallEnd(0, is_complete=True), CallBegin(1, "g"), CallEnd(1, is_complete=True)], [])
+    write([CallBegin(2, "h"), CallArguments(2, "{"), CallEnd(2, is_complete=False)], [])
+    write([ContentDelta("?")], [])
+    answer.on_done()
+
+    assert await answer.text() == "Let me see?"
+    assert answer.reasoning == "hm"
+    assert [(call.name, call.arguments) for call in answer.tool_calls] == [
+        ("f", '{"a": 1}'),
+        ("g", ""),
+    ]
+    assert all(re.fullmatch("call_[0-9A-Za-z]{24}", call.id) for call in answer.tool_calls)
+    assert len({call.id for call in answer.tool_calls}) == 2
+
+
+async def test_what_is_no_text_is_taken_without_a_delta() -> None:
+    """A reader sees no empty text; once it could see thoughts, the answer is delivered."""
+    answer = ChatAnswer()
+    write = answer.event_writer(0)
+    reading = asyncio.create_task(answer.text())
+    await asyncio.sleep(0)
+    had = answer.has_delivered
+    write([ReasoningDelta("hm")], [])
+    await asyncio.sleep(0)
+
+    assert not reading.done()
+    assert (had, answer.has_delivered, answer.reasoning) == (False, True, "hm")
+    answer.on_done()
+    assert await asyncio.wait_for(reading, 1) == ""
+
+
+async def test_a_new_attempt_drops_events_that_nobody_took() -> None:
+    """Neither calls nor thoughts nor tokens of the lost attempt stay."""
+    answer = ChatAnswer()
+    old, new, last = (TokenLogprob(raw, -1.0, ()) for raw in (b"old", b"new", b"last"))
+    answer.event_writer(0)([ReasoningDelta("x"), CallBegin(0, "x"), ContentDelta("x")], [old])
+    write = answer.event_writer(0)
+    write([CallBegin(0, "f"), CallArguments(0, "{}"), CallEnd(0, is_complete=True)], [new])
+    write([], [last])
+    answer.on_done()
+
+    assert await answer.text() == ""
+    assert [(call.name, call.arguments) for call in answer.tool_calls] == [("f", "{}")]
+    assert (answer.reasoning, answer.logprobs) == ("", [new, last])
 
 
 async def test_leaving_ends_an_unfinished_answer_only() -> None:
