@@ -6,7 +6,10 @@ handler, however it ends; aiohttp cancels it when the client leaves.
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -19,7 +22,11 @@ from edge.generation_options import generation_options
 from edge.intake import Intake, IntakeDesk
 from edge.metrics import EdgeMetrics
 from edge.openai.answer import AnswerIdentity, ChunkEncoder, build_completion
+from edge.openai.backend_errors import as_client_sees
+from edge.openai.call_tally import CallTally
+from edge.openai.chat_request import ChatRequest
 from edge.openai.ids import mint_completion_id
+from edge.openai.model_fit import check_guide
 from edge.rate_limits import request_quota
 from edge.replies import json_reply
 from edge.request_scope import RequestScope, scope_of
@@ -100,12 +107,15 @@ class ChatHandler:
         unbounded_tokens = self._settings.keys.unbounded_answer_tokens
         with request_quota(scope, intake.chat.model, unbounded_tokens) as quota:
             async with self._admission.permit():
-                prompt = await self._render(intake, deadline)
+                with _seen_by(intake.chat):
+                    prompt = await self._render(intake, deadline)
                 share.give_back()
+                check_guide(prompt.guide, intake.model, intake.chat)
                 options = generation_options(intake.chat, scope, intake.model, deadline)
                 quota.reserve(len(prompt.token_ids), options, intake.model)
                 job = _Job(request, scope, intake, prompt, options)
-                return await (self._stream(job) if intake.chat.stream else self._answer(job))
+                with _seen_by(intake.chat):
+                    return await (self._stream(job) if intake.chat.stream else self._answer(job))
 
     async def _render(self, intake: Intake, deadline: float) -> RenderedPrompt:
         remaining = deadline - asyncio.get_running_loop().time()
@@ -118,9 +128,13 @@ class ChatHandler:
     async def _stream(self, job: "_Job") -> web.StreamResponse:
         intake = job.intake
         encoder = ChunkEncoder(
-            job.identity(), intake.profile, include_usage=intake.chat.include_usage
+            job.identity(),
+            intake.profile,
+            include_usage=intake.chat.include_usage,
+            shape=intake.chat.shape,
         )
-        writer = SseWriter(job.request, encoder, job.options.n)
+        seen = partial(as_client_sees, chat=intake.chat)
+        writer = SseWriter(job.request, encoder, job.options.n, seen)
         job.scope.stream = writer
         generation = self._backend.generate(job.prompt, job.options, writer)
         try:
@@ -130,15 +144,18 @@ class ChatHandler:
             job.scope.failure = writer.failure
 
     async def _answer(self, job: "_Job") -> web.StreamResponse:
-        collector = AnswerCollector(job.options.n)
+        chat = job.intake.chat
+        has_logprobs = job.options.logprobs is not None
+        collector = AnswerCollector(job.options.n, chat.shape, has_logprobs=has_logprobs)
         generation = self._backend.generate(job.prompt, job.options, collector)
         try:
             outputs = await collector.outputs()
         finally:
             self._settle(job.scope, collector, generation)
-        intake = job.intake
-        body = build_completion(job.identity(), outputs, collector.usage, intake.profile)
-        return json_reply(body, headers=told_headers(intake.chat))
+        body = build_completion(
+            job.identity(), outputs, collector.usage, job.intake.profile, chat.shape
+        )
+        return json_reply(body, headers=told_headers(chat))
 
     def _settle(
         self, scope: RequestScope, consumer: SseWriter | AnswerCollector, generation: Generation
@@ -150,6 +167,7 @@ class ChatHandler:
         scope.prompt_tokens = generation.usage.prompt_tokens
         scope.cached_prompt_tokens = generation.usage.cached_prompt_tokens
         scope.completion_tokens = sum(generation.usage.completion_tokens)
+        scope.labels = {**scope.labels, **_call_labels(consumer.tallies)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +188,27 @@ class _Job:
             created=int(time.time()),
             system_fingerprint=self.intake.model.system_fingerprint,
         )
+
+
+@contextmanager
+def _seen_by(chat: ChatRequest) -> Iterator[None]:
+    """What the backend refuses names the client's own fields."""
+    try:
+        yield
+    except ServiceError as error:
+        seen = as_client_sees(error, chat)
+        if seen is error:
+            raise
+        raise seen from error
+
+
+def _call_labels(tallies: Sequence[CallTally]) -> dict[str, int]:
+    """How many calls the log line tells of; dropped ones are those that no client heard of."""
+    counts = {
+        "num_calls": sum(tally.num_begun for tally in tallies),
+        "num_calls_dropped": sum(tally.num_dropped for tally in tallies),
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def _draining() -> ServiceError:

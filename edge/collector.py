@@ -4,19 +4,27 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from edge.openai.answer import FinishedOutput, Usage
+from edge.openai.answer_shape import AnswerShape
+from edge.openai.call_tally import CallTally
 from edge.openai.logprobs import encode_entries, logprobs_object
-from headrace.client.answer_events import EventWriter, LogprobsWriter, TokenLogprob
+from edge.openai.message_parts import MessageParts
+from headrace.client.answer_events import AnswerEvent, EventWriter, LogprobsWriter, TokenLogprob
 from headrace.client.answers import AnswerTimes, OutputResult
 from headrace.rpc.errors import ServiceError
 
 
 class AnswerCollector:
-    """Gathers text until all outputs have ended; a new attempt starts afresh."""
+    """Gathers text or events until all outputs have ended; a new attempt starts afresh."""
 
     has_delivered = False
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(
+        self, outputs: int, shape: AnswerShape | None = None, *, has_logprobs: bool = False
+    ) -> None:
+        self._shape = shape or AnswerShape()
+        self._has_logprobs = has_logprobs
         self._texts: list[list[str]] = [[] for _ in range(outputs)]
+        self._parts: dict[int, MessageParts] = {}  # of the outputs that come as events
         self._logprobs: dict[int, list[bytes]] = {}  # of the outputs whose entries are wanted
         self._results: dict[int, OutputResult] = {}
         self._times = AnswerTimes()
@@ -35,7 +43,13 @@ class AnswerCollector:
             self._times.prompt_tokens,
             self._times.cached_prompt_tokens,
             sum(result.completion_tokens for result in self._results.values()),
+            sum(result.reasoning_tokens for result in self._results.values()),
         )
+
+    @property
+    def tallies(self) -> Sequence[CallTally]:
+        """What was called, output by output; empty where the answer comes as text."""
+        return [parts.tally for parts in self._parts.values()]
 
     def on_started(self, times: AnswerTimes) -> None:
         """Begin an attempt."""
@@ -62,8 +76,18 @@ class AnswerCollector:
         return write
 
     def event_writer(self, index: int) -> EventWriter:
-        """Part of AnswerConsumer; no answer comes as events yet."""
-        raise NotImplementedError
+        """Takes the message's parts; entries as above, where they are wanted."""
+        parts = self._parts[index] = MessageParts(self._shape)
+        encoded: list[bytes] = []
+        if self._has_logprobs:
+            self._logprobs[index] = encoded
+
+        def write(events: Sequence[AnswerEvent], entries: Sequence[TokenLogprob]) -> None:
+            parts.take(events)
+            if entries:
+                encoded.append(encode_entries(entries))
+
+        return write
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Keep how an output ended."""
@@ -87,8 +111,9 @@ class AnswerCollector:
 
     def _finished(self, index: int) -> FinishedOutput:
         encoded = self._logprobs.get(index)
-        return FinishedOutput(
-            "".join(self._texts[index]),
-            self._results[index].finish_reason,
-            None if encoded is None else logprobs_object(encoded),
-        )
+        logprobs = None if encoded is None else logprobs_object(encoded)
+        ended = self._results[index].finish_reason
+        parts = self._parts.get(index)
+        if parts is not None:
+            return parts.finished(ended, logprobs)
+        return FinishedOutput("".join(self._texts[index]), ended, logprobs)

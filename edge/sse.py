@@ -13,6 +13,7 @@ one `transport.write` in the caller's own turn: no await, no task, no queue. Wha
   bounded by the answer; log probabilities are hundreds of times as large, and have a bound.
 
 Before the headers are out deltas gather likewise, and a new attempt of the backend forgets them.
+Answers that come as events keep what they have to say in an `EventOutput` each.
 """
 
 import asyncio
@@ -21,11 +22,13 @@ from contextlib import contextmanager
 
 from aiohttp import HttpVersion11, web
 
+from edge.event_output import EventOutput
 from edge.openai.answer import DONE_EVENT, ChunkEncoder, Usage, encode_text
+from edge.openai.call_tally import CallTally
 from edge.openai.errors import error_frame
 from edge.openai.logprobs import encode_entries, logprobs_object
 from edge.protocol import EdgeProtocol
-from headrace.client.answer_events import EventWriter, LogprobsWriter, TokenLogprob
+from headrace.client.answer_events import AnswerEvent, EventWriter, LogprobsWriter, TokenLogprob
 from headrace.client.answers import AnswerTimes, OutputResult
 from headrace.rpc.errors import ServiceError
 
@@ -41,9 +44,12 @@ _CHUNK_HEADS = [b"%x\r\n" % length for length in range(1024)]
 
 
 class _Output:
-    """What one output has to say and could not write yet; `logprobs` are the texts' entries."""
+    """What one output has to say and could not write yet; `logprobs` are the texts' entries.
 
-    __slots__ = ("finish", "logprobs", "texts", "tokens")
+    `events` is there instead where the answer comes as events.
+    """
+
+    __slots__ = ("events", "finish", "logprobs", "reasoning_tokens", "texts", "tokens")
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -54,7 +60,8 @@ class _Output:
         """Begin anew, with nothing to say."""
         self.texts.clear()
         self.logprobs.clear()
-        self.finish, self.tokens = b"", 0
+        self.finish, self.tokens, self.reasoning_tokens = b"", 0, 0
+        self.events: EventOutput | None = None
 
 
 class SseWriter:
@@ -63,8 +70,17 @@ class SseWriter:
     `has_delivered` turns true with the first text or finish chunk that goes to the transport.
     """
 
-    def __init__(self, request: web.Request, encoder: ChunkEncoder, outputs: int) -> None:
-        """Raises ConnectionResetError when the client is gone already."""
+    def __init__(
+        self,
+        request: web.Request,
+        encoder: ChunkEncoder,
+        outputs: int,
+        seen: Callable[[ServiceError], ServiceError],
+    ) -> None:
+        """`seen` turns the backend's errors into those of error frames.
+
+        Raises ConnectionResetError when the client is gone already.
+        """
         if request.transport is None:
             raise ConnectionResetError("the client left")
         if not isinstance(request.protocol, EdgeProtocol):
@@ -75,6 +91,7 @@ class SseWriter:
         self._protocol = request.protocol
         self._is_chunked = request.version >= HttpVersion11
         self._encoder = encoder
+        self._seen = seen
         self._outputs = [_Output() for _ in range(outputs)]
         self._times = AnswerTimes()
         self._response: web.StreamResponse | None = None
@@ -83,6 +100,7 @@ class SseWriter:
         self._is_direct = False
         self._is_lost = False
         self._held_bytes = 0
+        self._num_open = 0
         self._end = b""
         self._is_ended = False
         self._wake = asyncio.Event()
@@ -109,7 +127,13 @@ class SseWriter:
             self._times.prompt_tokens,
             self._times.cached_prompt_tokens,
             sum(output.tokens for output in self._outputs),
+            sum(output.reasoning_tokens for output in self._outputs),
         )
+
+    @property
+    def tallies(self) -> Sequence[CallTally]:
+        """What was called, output by output; empty where the answer comes as text."""
+        return [output.events.tally for output in self._outputs if output.events is not None]
 
     # The backend's side: AnswerConsumer.
 
@@ -163,14 +187,29 @@ class SseWriter:
         return write
 
     def event_writer(self, index: int) -> EventWriter:
-        """Part of AnswerConsumer; no answer comes as events yet."""
-        raise NotImplementedError
+        """The same where the answer comes as events; entries go with the events they came with."""
+        output = self._outputs[index]
+        output.forget()
+        told = output.events = EventOutput(self._encoder, index)
+        self._num_open = 0
+
+        def write(events: Sequence[AnswerEvent], entries: Sequence[TokenLogprob]) -> None:
+            if self._is_direct:
+                self._tell(index, told.encode(events, entries))
+            elif not self._is_lost:
+                self._count_held(told.hold(events, entries))
+
+        return write
 
     def on_finish(self, index: int, result: OutputResult) -> None:
         """Write or keep the finish chunk."""
         output = self._outputs[index]
         output.tokens = result.completion_tokens
-        output.finish = self._encoder.finish(index, result.finish_reason)
+        output.reasoning_tokens = result.reasoning_tokens
+        if output.events is None:
+            output.finish = self._encoder.finish(index, result.finish_reason)
+        else:
+            output.events.end(result.finish_reason)
         if self._is_direct:
             self._flush(index, output)
 
@@ -182,7 +221,7 @@ class SseWriter:
     def on_error(self, error: ServiceError) -> None:
         """End the stream with an error frame, or, before the headers, with the error's status."""
         self._error = error
-        self._finish(error_frame(error))
+        self._finish(error_frame(self._seen(error)))
 
     # The handler's side.
 
@@ -223,10 +262,15 @@ class SseWriter:
             response.force_close()
         await response.prepare(self._request)
         self._response = response
-        roles = (self._encoder.role(index) for index in range(len(self._outputs)))
-        await response.write(b"".join(roles))
+        await response.write(b"".join(self._roles()))
         await self._request.writer.drain()
         self._release()
+
+    def _roles(self) -> Iterator[bytes]:
+        """The first chunks, but of outputs that may begin with a call."""
+        for index, output in enumerate(self._outputs):
+            if output.events is None or self._encoder.shape.calls_as is None:
+                yield self._encoder.role(index)
 
     async def _pump(self, response: web.StreamResponse) -> web.StreamResponse:
         """Sleep until the end; in between only wake for a peer that is too slow."""
@@ -283,6 +327,8 @@ class SseWriter:
             self._write_end()
 
     def _flush(self, index: int, output: _Output) -> None:
+        if output.events is not None:
+            self._tell(index, output.events.release())
         if output.texts:
             # Taken first: what cannot be written must not come up again behind the error.
             text, output.texts = "".join(output.texts), []
@@ -293,6 +339,20 @@ class SseWriter:
             self._write(output.finish)
             output.finish = b""
             self.has_delivered = True
+
+    def _tell(self, index: int, data: bytes) -> None:
+        """Write chunks of events; empty ones say nothing.
+
+        Clients that number choices as they come take none before those in front of it: these open.
+        """
+        if not data:
+            return
+        if index >= self._num_open:
+            told = (output.events for output in self._outputs[self._num_open : index])
+            data = b"".join(events.opening() for events in told if events is not None) + data
+            self._num_open = index + 1
+        self._write(data)
+        self.has_delivered = True
 
     def _event(self, index: int, text: str, logprobs: Sequence[bytes]) -> bytes:
         if not logprobs:

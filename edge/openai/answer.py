@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from edge.openai.answer_shape import AnswerShape
+from edge.openai.finish import FinishReason
 from edge.openai.profile import Profile
-from headrace.client.answers import Finish
+from headrace.client.call_ids import mint_call_id
 
 DONE_EVENT = b"data: [DONE]\n\n"
 # No more than these of the separators that a client may split lines at survive JSON encoding.
@@ -23,11 +25,15 @@ _SEPARATORS = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of a request; completion tokens of all outputs together."""
+    """Token counts of a request; completion tokens of all outputs together.
+
+    `reasoning_tokens` are those of them that were thoughts, with their markup.
+    """
 
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +47,22 @@ class AnswerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedCall:
+    """A call as far as it came; `arguments` is JSON where it is complete."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedOutput:
     """One output of a whole answer; `logprobs` is the choice's, encoded, or None."""
 
     text: str
-    finish_reason: Finish
+    finish_reason: FinishReason
     logprobs: bytes | None = None
+    reasoning: str = ""
+    calls: tuple[FinishedCall, ...] = ()
 
 
 def encode_text(text: str) -> bytes:
@@ -68,7 +84,7 @@ def usage_json(usage: Usage, profile: Profile) -> dict[str, object]:
     """The usage object: OpenAI's, and what the profile's clients read beside it."""
     prompt, cached, completion = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
     details = {
-        "reasoning_tokens": 0,
+        "reasoning_tokens": usage.reasoning_tokens,
         "audio_tokens": 0,
         "accepted_prediction_tokens": 0,
         "rejected_prediction_tokens": 0,
@@ -87,23 +103,29 @@ def usage_json(usage: Usage, profile: Profile) -> dict[str, object]:
         document["prompt_cache_hit_tokens"] = cached
         document["prompt_cache_miss_tokens"] = prompt - cached
     if "text_tokens" in extras:
-        details["text_tokens"] = completion
+        details["text_tokens"] = completion - usage.reasoning_tokens
     if "criteria" in extras:
         document["criteria"] = {}
     return document
 
 
 def build_completion(
-    identity: AnswerIdentity, outputs: Sequence[FinishedOutput], usage: Usage, profile: Profile
+    identity: AnswerIdentity,
+    outputs: Sequence[FinishedOutput],
+    usage: Usage,
+    profile: Profile,
+    shape: AnswerShape | None = None,
 ) -> bytes:
     """The whole answer; choices in the order of their indexes."""
+    shape = shape or AnswerShape()
+    choices = [_whole(index, output, profile, shape) for index, output in enumerate(outputs)]
     return orjson.dumps(
         {
             "id": identity.completion_id,
             "object": "chat.completion",
             "created": identity.created,
             "model": identity.model,
-            "choices": [_whole(index, output, profile) for index, output in enumerate(outputs)],
+            "choices": choices,
             "usage": usage_json(usage, profile),
             "service_tier": "default",
             "system_fingerprint": identity.system_fingerprint or None,
@@ -111,14 +133,20 @@ def build_completion(
     )
 
 
-def _whole(index: int, output: FinishedOutput, profile: Profile) -> dict[str, object]:
+def _whole(
+    index: int, output: FinishedOutput, profile: Profile, shape: AnswerShape
+) -> dict[str, object]:
     message: dict[str, object] = {
         "role": "assistant",
-        "content": output.text,
+        # A call says nothing, which is not the same as saying an empty text.
+        "content": output.text or (None if output.calls else ""),
+        **_calls_json(output.calls, shape),
         "refusal": None,
         "annotations": [],
     }
     message.update(dict.fromkeys(profile.message_extras))
+    if output.reasoning:
+        message["reasoning_content"] = output.reasoning
     choice: dict[str, object] = {
         "index": index,
         "message": message,
@@ -129,10 +157,33 @@ def _whole(index: int, output: FinishedOutput, profile: Profile) -> dict[str, ob
     return choice
 
 
+def _calls_json(calls: Sequence[FinishedCall], shape: AnswerShape) -> dict[str, object]:
+    """The message's key with its calls, or none."""
+    functions = [{"name": call.name, "arguments": call.arguments} for call in calls]
+    if not functions:
+        return {}
+    if shape.calls_as == "functions":
+        return {"function_call": functions[0]}
+    return {
+        "tool_calls": [
+            {"id": mint_call_id(), "type": "function", "function": function}
+            for function in functions
+        ]
+    }
+
+
 class ChunkEncoder:
     """Builds the events of one streamed answer."""
 
-    def __init__(self, identity: AnswerIdentity, profile: Profile, *, include_usage: bool) -> None:
+    def __init__(
+        self,
+        identity: AnswerIdentity,
+        profile: Profile,
+        *,
+        include_usage: bool,
+        shape: AnswerShape | None = None,
+    ) -> None:
+        self.shape = shape or AnswerShape()
         self._profile = profile
         common = orjson.dumps(
             {
@@ -165,7 +216,13 @@ class ChunkEncoder:
         before, after = tail.split(name + b"null")
         return head, before + name, after
 
-    def finish(self, index: int, reason: Finish) -> bytes:
+    def delta_affixes(self, index: int) -> tuple[bytes, bytes, bytes]:
+        """What stands before an encoded delta, between it and the encoded logprobs, and after."""
+        head, tail = _choice(index, b"\x00", None).split(b"\x00")
+        between, after = tail.split(b"null", 1)
+        return self._head + head, between, after + self._tail
+
+    def finish(self, index: int, reason: FinishReason) -> bytes:
         """The last event of an output."""
         return self._head + _choice(index, b"{}", reason) + self._tail
 
@@ -176,7 +233,7 @@ class ChunkEncoder:
         )
 
 
-def _choice(index: int, delta: bytes, reason: Finish | None) -> bytes:
+def _choice(index: int, delta: bytes, reason: FinishReason | None) -> bytes:
     return b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}' % (
         index,
         delta,
