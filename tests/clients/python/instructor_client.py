@@ -45,13 +45,8 @@ def streamed_call() -> Told:
 
 
 def chosen() -> Told:
-    """A forced function, not strict."""
+    """A function by its name, which is how the package forces one."""
     return _create(instructor.Mode.TOOLS, response_model=SetAlarm).model_dump()
-
-
-def chosen_strictly() -> Told:
-    """A forced function, strict."""
-    return _create(instructor.Mode.TOOLS_STRICT, response_model=SetAlarm).model_dump()
 
 
 def structured() -> Told:
@@ -91,7 +86,6 @@ tell(
         "stream": stream,
         "streamed_call": streamed_call,
         "chosen": chosen,
-        "chosen_strictly": chosen_strictly,
         "structured": structured,
         "errors": errors,
     },

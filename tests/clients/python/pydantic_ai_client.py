@@ -114,7 +114,7 @@ def streamed_call() -> Told:
             for event in events
             if event.event_kind == "part_delta" and event.delta.part_delta_kind == "tool_call"
         ]
-        response = events.get()
+        response = events.response
     return {"calls": _calls(response), "deltas": deltas, "finish": response.finish_reason}
 
 
