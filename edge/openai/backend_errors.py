@@ -8,6 +8,7 @@ sent `tools[3].function.parameters` or `functions[2].parameters`, `response_form
 import re
 from dataclasses import replace
 
+from edge.openai import problems
 from edge.openai.chat_request import ChatRequest
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -16,7 +17,6 @@ _INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
 _TOOL = re.compile(r"tools\[(\d{1,4})\](?:\.(\w+))?")
 _GUIDE = re.compile(r"(?:content_guide|guide)(?:\..*)?", re.DOTALL)
 _LEGACY = {"tools": "functions", "tool_choice": "function_call"}
-FUNCTION_SCHEMA_CODE = "invalid_function_parameters"
 
 
 def as_client_sees(error: ServiceError, chat: ChatRequest) -> ServiceError:
@@ -46,11 +46,6 @@ def function_param(chat: ChatRequest, index: int) -> str:
     )
 
 
-def schema_message(kind: str, name: str, message: str) -> str:
-    """OpenAI's words for a schema that is refused; `kind` is "function" or "response_format"."""
-    return f"Invalid schema for {kind} '{name}': {message}"
-
-
 def _about_tool(
     error: ServiceError, chat: ChatRequest, index: int, field: str | None
 ) -> ServiceError:
@@ -62,8 +57,8 @@ def _about_tool(
     told = replace(error, param=f"{param}.{field}")
     if field != "parameters" or error.reason != _INVALID:
         return told
-    message = schema_message("function", chat.tools[index].name, error.message)
-    return replace(told, message=message, openai_code=FUNCTION_SCHEMA_CODE)
+    message = problems.invalid_schema_message("function", chat.tools[index].name, error.message)
+    return replace(told, message=message, openai_code=problems.INVALID_PARAMETERS_CODE)
 
 
 def _about_guide(error: ServiceError, chat: ChatRequest) -> ServiceError:
@@ -76,5 +71,8 @@ def _about_guide(error: ServiceError, chat: ChatRequest) -> ServiceError:
     if not is_format or guide.kind != "json_schema" or error.reason != _INVALID:
         return told
     return replace(
-        told, message=schema_message("response_format", chat.origins.schema_name, error.message)
+        told,
+        message=problems.invalid_schema_message(
+            "response_format", chat.origins.schema_name, error.message
+        ),
     )

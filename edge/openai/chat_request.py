@@ -10,13 +10,15 @@ from typing import Any
 
 from edge.openai import checks, problems
 from edge.openai.answer_shape import AnswerShape
+from edge.openai.content_guides import GUIDE_FIELDS, ContentRules, require_json_word
 from edge.openai.document import parse_document
 from edge.openai.fields import FIELDS, FieldSpec, Use
 from edge.openai.messages import MessageRules, parse_messages
 from edge.openai.origins import Origins
 from edge.openai.profile import Profile
 from edge.openai.request_limits import RequestLimits
-from edge.openai.tools import settle_tools
+from edge.openai.thinking import THINKING_FIELDS, settle_thinking
+from edge.openai.tools import TOOL_FIELDS, settle_tools
 from headrace.client.prompt_request import (
     ChatMessage,
     ContentGuide,
@@ -119,6 +121,7 @@ class _Draft:
 
 _KNOWN = frozenset(spec.name for spec in FIELDS)
 _REQUIRED = ("model", "messages")
+_OF_THE_PROMPT = frozenset((*TOOL_FIELDS, *GUIDE_FIELDS, *THINKING_FIELDS))
 
 
 def parse_chat_request(body: bytes, rules: RequestRules | None = None) -> ChatRequest:
@@ -143,7 +146,7 @@ def read_chat_request(document: Mapping[str, Any], rules: RequestRules) -> ChatR
     _settle_stream_options(draft)
     _settle_logprobs(draft)
     _settle_labels(draft)
-    settle_tools(draft.values, rules.limits, strict=rules.profile.strict_messages)
+    _settle_prompt(draft)
     draft.values["messages"] = _read_messages(draft)
     return ChatRequest(
         **draft.values,
@@ -256,7 +259,31 @@ def _settle_labels(draft: _Draft) -> None:
         draft.ignored.add("store")
 
 
+def _settle_prompt(draft: _Draft) -> None:
+    """What may be called, what the content must be, and whether the model thinks."""
+    if not _OF_THE_PROMPT & draft.document.keys():
+        return
+    values, rules = draft.values, draft.rules
+    use = settle_tools(values, rules.limits, rules.profile)
+    guided = ContentRules(rules.profile, rules.limits).settle(values)
+    thinking = settle_thinking(values, draft.document, rules.profile)
+    draft.ignored.update(use.ignored, thinking.ignored)
+    values["thinking"] = thinking.wanted
+    if use.tools:
+        values.update(tools=use.tools, tool_choice=use.tool_choice, shape=use.shape)
+    schema_name = ""
+    if guided is not None:
+        values["content_guide"], values["content_guide_param"], schema_name = guided
+    if use.tools or guided is not None or thinking.wanted is not None:
+        values["origins"] = Origins(use.places, schema_name, thinking.param)
+
+
 def _read_messages(draft: _Draft) -> tuple[ChatMessage, ...]:
     profile = draft.rules.profile
     rules = MessageRules(profile.strict_messages, profile.system_first_only)
-    return parse_messages(draft.values["messages"], draft.ignored, rules=rules)
+    messages = parse_messages(draft.values["messages"], draft.ignored, rules=rules)
+    guide = draft.values.get("content_guide")
+    by_format = draft.values.get("content_guide_param") == "response_format"
+    if guide is not None and by_format and guide.kind == "json_object" and profile.strict_messages:
+        require_json_word(messages)
+    return messages

@@ -143,6 +143,5 @@ class Prediction:
 stop = Stop()
 logit_bias = LogitBias()
 stream_options = StreamOptions(("include_usage", "include_obfuscation"))
-response_format = TypedObject(checks.one_of("text", "json_object", "json_schema"))
 prediction = Prediction(TypedObject(checks.one_of("content")))
 modalities = checks.array(checks.one_of("text", "audio"), 2, of="strings")

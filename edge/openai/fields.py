@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from edge.openai import checks, field_checks
+from edge.openai import checks, field_checks, guide_checks
 from edge.openai.profile import MAX_TOKEN_COUNT
+from edge.openai.thinking import template_switches
 
 _WORKER = "GenerationRequest."
 
@@ -98,6 +99,30 @@ def _sampling(
     return replace(_worker(name, check, is_neutral, note), proto=proto, is_droppable=True)
 
 
+def _rendered(
+    name: str,
+    check: checks.Check,
+    note: str,
+    *,
+    proto: str | None = None,
+    is_neutral: Callable[[Any], bool] = _never,
+) -> FieldSpec:
+    """A field that the prompt, or the guide that comes with it, is made of."""
+    return FieldSpec(
+        name=name,
+        check=check,
+        is_neutral=is_neutral,
+        proto=f"RenderRequest.{proto or name}",
+        note=note,
+    )
+
+
+def _guided(name: str, check: checks.Check, note: str) -> FieldSpec:
+    return _rendered(
+        name, check, f"not OpenAI's; {note}; one guide a request", proto="content_guide"
+    )
+
+
 def _hint(
     name: str, check: checks.Check, note: str, is_neutral: Callable[[Any], bool] = _never
 ) -> FieldSpec:
@@ -132,7 +157,6 @@ _ENTRIES = checks.array(checks.anything, 1024, of="objects")
 _FALSE, _ZERO, _ONE = _is(False), _is(0), _is(1)
 _TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-_FOR_GUIDES = "structured output comes later"
 
 _CONVERSATION = (
     FieldSpec(
@@ -233,34 +257,54 @@ _LABELS = (
     _hint("prompt_cache_retention", checks.one_of("in_memory", "24h"), "how long is the worker's"),
     _hint("prompt_cache_options", checks.json_object, "every prefix is cached"),
     _hint("prediction", field_checks.prediction, "the answer is the same without it"),
-    _hint("parallel_tool_calls", _FLAG, "without tools there is nothing to call"),
 )
 
 _TOOLS = (
-    FieldSpec(
-        name="tools",
-        check=_ENTRIES,
+    _rendered(
+        "tools",
+        _ENTRIES,
+        "functions; checked where they may be called, or by strict "
+        "profiles; custom tools are refused by name",
         is_neutral=_is_empty,
-        note="taken with `tool_choice` none, checked by strict profiles; any other use is refused",
     ),
-    FieldSpec(name="tool_choice", check=checks.anything, note="none, or auto without tools"),
-    FieldSpec(
-        name="functions",
-        check=_ENTRIES,
+    _rendered("tool_choice", checks.anything, "none, auto, required, a function, `allowed_tools`"),
+    _rendered(
+        "parallel_tool_calls",
+        _FLAG,
+        "false = at most one call; without tools refused, by lenient profiles ignored",
+        proto="tool_choice.single_call",
+    ),
+    _rendered(
+        "functions",
+        _ENTRIES,
+        "the older form of tools, of which at most one is called; beside tools that may be called "
+        "refused, by lenient profiles ignored",
+        proto="tools",
         is_neutral=_is_empty,
-        note="taken with `function_call` none, like tools",
     ),
-    FieldSpec(name="function_call", check=checks.anything, note="none, or auto without functions"),
+    _rendered("function_call", checks.anything, "none, auto, a function", proto="tool_choice"),
+)
+
+_GUIDES = (
+    _rendered(
+        "response_format",
+        guide_checks.response_format,
+        "enforced, strict or not; strict schemas are held to OpenAI's rules by strict profiles",
+        proto="content_guide",
+        is_neutral=lambda value: value["type"] == "text",
+    ),
+    _guided("guided_json", guide_checks.guided_json, "a schema, or its text"),
+    _guided("guided_regex", guide_checks.guided_text, "a regular expression"),
+    _guided("guided_choice", guide_checks.guided_choice, "strings, one of which is the answer"),
+    _guided("guided_grammar", guide_checks.guided_text, "in Lark's syntax"),
+    _guided(
+        "structured_outputs",
+        guide_checks.structured_outputs,
+        "one of `json`, `regex`, `choice`, `grammar`, `json_object`",
+    ),
 )
 
 _OTHERS = (
-    _refused(
-        "response_format",
-        field_checks.response_format,
-        "text; others are refused by name",
-        is_neutral=_is("text"),
-        neutral=field_checks.TypedObject(checks.one_of("text")),
-    ),
     _refused(
         "modalities",
         field_checks.modalities,
@@ -269,13 +313,24 @@ _OTHERS = (
         neutral=checks.array(checks.one_of("text"), 1, of="strings"),
     ),
     _refused("audio", checks.json_object, lenient=Use.HINT),
-    _refused(
-        "reasoning_effort",
-        checks.one_of(*_EFFORTS),
-        "none; others are refused by name",
-        is_neutral=_is("none"),
-        neutral=checks.one_of("none"),
-        lenient=Use.HINT,
+    replace(
+        _refused(
+            "reasoning_effort",
+            checks.one_of(*_EFFORTS),
+            "none = without thinking; others are refused by name",
+            is_neutral=_is("none"),
+            neutral=checks.one_of("none"),
+            lenient=Use.HINT,
+        ),
+        proto="RenderRequest.thinking",
+    ),
+    _rendered(
+        "chat_template_kwargs",
+        template_switches,
+        "not OpenAI's; `enable_thinking` or `thinking`; others are refused by name, by lenient "
+        "profiles ignored",
+        proto="thinking",
+        is_neutral=_is_empty,
     ),
     _refused(
         "verbosity",
@@ -287,12 +342,15 @@ _OTHERS = (
     ),
     _refused("moderation", checks.json_object),
     _refused("web_search_options", checks.json_object),
-    _refused("guided_json", checks.anything, _FOR_GUIDES),
-    _refused("guided_regex", checks.anything, _FOR_GUIDES),
-    _refused("guided_choice", checks.anything, _FOR_GUIDES),
-    _refused("guided_grammar", checks.anything, _FOR_GUIDES),
-    _refused("structured_outputs", checks.anything, _FOR_GUIDES),
 )
 
-FIELDS: tuple[FieldSpec, ...] = (*_CONVERSATION, *_LENGTH, *_SAMPLING, *_LABELS, *_TOOLS, *_OTHERS)
+FIELDS: tuple[FieldSpec, ...] = (
+    *_CONVERSATION,
+    *_LENGTH,
+    *_SAMPLING,
+    *_LABELS,
+    *_TOOLS,
+    *_GUIDES,
+    *_OTHERS,
+)
 """Every field of the body that has a meaning."""

@@ -1,4 +1,4 @@
-"""JSON Schemas of a request's messages, tools and functions, from the tables that check them.
+"""JSON Schemas of a request's messages, from the tables that check them.
 
 They cannot say that tool calls and results belong together, which strict profiles demand, nor
 that nested JSON has a depth.
@@ -15,7 +15,6 @@ from edge.openai.messages import (
     ROLES,
 )
 from edge.openai.tool_history import ANY_FUNCTION_NAME, CALL_ID, FUNCTION_NAME, MAX_TOOL_CALLS
-from edge.openai.tools import MAX_TOOLS, TOOL_KIND, TOOL_NAME
 
 _TEXT: Schema = {"type": "string"}
 
@@ -30,6 +29,12 @@ def nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+def object_schema(properties: dict[str, Schema], *required: str) -> Schema:
+    """An object with these properties, of which some are required."""
+    schema: Schema = {**checks.json_object.schema(), "properties": properties}
+    return {**schema, "required": list(required)} if required else schema
+
+
 def messages_schema(*, strict: bool) -> Schema:
     """The array of messages; `strict` as `Profile.strict_messages` has it."""
     return {
@@ -38,47 +43,6 @@ def messages_schema(*, strict: bool) -> Schema:
         "maxItems": MAX_MESSAGES,
         "items": {"oneOf": [_message(role, strict=strict) for role in ROLES]},
     }
-
-
-def tools_schema(*, strict: bool) -> Schema:
-    """`tools`: with `tool_choice` none, which a schema cannot say."""
-    kinds = [
-        _object({"type": {"const": kind}, kind: _function(strict=strict)}, "type", kind)
-        for kind in TOOL_KIND.supported
-    ]
-    return _entries({"oneOf": kinds} if strict else {})
-
-
-def functions_schema(*, strict: bool) -> Schema:
-    """`functions`: with `function_call` none, which a schema cannot say."""
-    return _entries(_function(strict=strict))
-
-
-def choice_schema() -> Schema:
-    """`tool_choice` and `function_call`, as far as they are honoured."""
-    return {"enum": ["none", "auto"]}
-
-
-def _entries(item: Schema) -> Schema:
-    return {
-        "type": "array",
-        "items": nullable(item),
-        "contains": {"not": {"type": "null"}},
-        "minContains": 0,
-        "maxContains": MAX_TOOLS,
-    }
-
-
-def _function(*, strict: bool) -> Schema:
-    if not strict:
-        return {}
-    properties = {
-        "name": TOOL_NAME.schema(),
-        "description": nullable(_TEXT),
-        "parameters": nullable(checks.json_object.schema()),
-        "strict": nullable(checks.boolean.schema()),
-    }
-    return _object(properties, "name")
 
 
 def _message(role: str, *, strict: bool) -> Schema:
@@ -99,13 +63,13 @@ def _message(role: str, *, strict: bool) -> Schema:
     if strict and role == "function":
         properties["name"] = name.schema()
         required.append("name")
-    message = _object(properties, *required)
+    message = object_schema(properties, *required)
     return {**message, "anyOf": _something_said()} if strict and role == "assistant" else message
 
 
 def _content(role: str) -> Schema:
     kinds = ("text", "refusal") if role == "assistant" else ("text",)
-    parts = [_object({"type": {"const": kind}, kind: _TEXT}, "type", kind) for kind in kinds]
+    parts = [object_schema({"type": {"const": kind}, kind: _TEXT}, "type", kind) for kind in kinds]
     array = {
         "type": "array",
         "minItems": 1,
@@ -139,11 +103,13 @@ def _something_said() -> list[Schema]:
     """One of these an assistant's message must have."""
     filled = {"type": "string", "minLength": 1}
     return [
-        _object({"content": {"type": ["string", "array"]}}, "content"),
-        _object({"tool_calls": {"contains": {"type": "object"}, "type": "array"}}, "tool_calls"),
-        _object({"function_call": {"type": "object"}}, "function_call"),
-        _object({"refusal": filled}, "refusal"),
-        _object({"reasoning_content": filled}, "reasoning_content"),
+        object_schema({"content": {"type": ["string", "array"]}}, "content"),
+        object_schema(
+            {"tool_calls": {"contains": {"type": "object"}, "type": "array"}}, "tool_calls"
+        ),
+        object_schema({"function_call": {"type": "object"}}, "function_call"),
+        object_schema({"refusal": filled}, "refusal"),
+        object_schema({"reasoning_content": filled}, "reasoning_content"),
     ]
 
 
@@ -151,19 +117,14 @@ def _tool_call(*, strict: bool) -> Schema:
     kind: Schema = {"const": "function"}
     if not strict:
         properties = {"type": nullable(kind), "id": nullable(CALL_ID.schema())}
-        return _object({**properties, "function": _called(strict=False)}, "function")
+        return object_schema({**properties, "function": _called(strict=False)}, "function")
     properties = {"type": kind, "id": {**CALL_ID.schema(), "minLength": 1}}
-    return _object({**properties, "function": _called(strict=True)}, "type", "id", "function")
+    return object_schema({**properties, "function": _called(strict=True)}, "type", "id", "function")
 
 
 def _called(*, strict: bool) -> Schema:
     if strict:
         properties = {"name": FUNCTION_NAME.schema(), "arguments": _TEXT}
-        return _object(properties, "name", "arguments")
+        return object_schema(properties, "name", "arguments")
     arguments = {"type": ["string", "object", "null"]}
-    return _object({"name": ANY_FUNCTION_NAME.schema(), "arguments": arguments}, "name")
-
-
-def _object(properties: dict[str, Schema], *required: str) -> Schema:
-    schema: Schema = {**checks.json_object.schema(), "properties": properties}
-    return {**schema, "required": list(required)} if required else schema
+    return object_schema({"name": ANY_FUNCTION_NAME.schema(), "arguments": arguments}, "name")

@@ -7,6 +7,7 @@ from edge.openai import problems
 from edge.openai.chat_request import ChatRequest, RequestRules
 from edge.openai.fields import FIELDS
 from headrace.client.answers import ServedModel
+from headrace.worker.v1.generation_pb2 import Guide
 
 _MODEL_SPECS = tuple(spec for spec in FIELDS if spec.is_optional)
 
@@ -21,6 +22,30 @@ def fit_to_model(request: ChatRequest, model: ServedModel, rules: RequestRules) 
     request = _with_fewer_biases(request, rules)
     request = _with_fewer_logprobs(request, model, rules)
     return _with_fewer_outputs(request, model, rules)
+
+
+def check_guide(guide: Guide | None, model: ServedModel, chat: ChatRequest) -> None:
+    """Refuse a guide that the model's workers cannot follow, in every profile.
+
+    `guide` is what rendering gave. Raises ServiceError (unsupported_parameter) that names what in
+    the request asked for it: without the guide the answer would be another.
+    """
+    kind = None if guide is None else guide.WhichOneof("kind")
+    if kind is not None and f"guide.{kind}" not in model.honoured_fields:
+        raise problems.unsupported_parameter(_guided_by(chat))
+
+
+def _guided_by(chat: ChatRequest) -> str:
+    """The field without which there would be no guide."""
+    is_older, choice = chat.shape.calls_as == "functions", chat.tool_choice
+    if chat.tools and (choice.required or choice.allowed_names):
+        return "function_call" if is_older else "tool_choice"
+    if chat.content_guide is not None:
+        return chat.content_guide_param
+    if is_older:
+        return "functions"
+    strict = any(tool.strict for tool in chat.tools)
+    return "parallel_tool_calls" if choice.single_call and not strict else "tools"
 
 
 def _without_unsupported(

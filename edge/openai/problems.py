@@ -10,6 +10,7 @@ from headrace.rpc.errors import ServiceError
 
 _INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
 _SHOWN_CHARACTERS = 64
+INVALID_PARAMETERS_CODE = "invalid_function_parameters"
 
 
 def refused(message: str, param: str | None, code: str | None = None) -> ServiceError:
@@ -130,6 +131,47 @@ def unknown_value(param: str, value: str, supported: tuple[str, ...]) -> Service
     return refused(
         f"Invalid value: '{shown(value)}'. Supported values are: {listed}.", param, "invalid_value"
     )
+
+
+def too_many_bytes(param: str, most: int, size: int) -> ServiceError:
+    """A value that is more than `most` bytes of JSON, or of text."""
+    return refused(
+        f"Invalid '{param}': too large. Expected at most {most} bytes of JSON, "
+        f"but got {size} bytes instead.",
+        param,
+        "invalid_value",
+    )
+
+
+def nested_too_deeply(param: str) -> ServiceError:
+    """A value of more levels than JSON is written with."""
+    return refused(f"Invalid '{param}': nested too deeply.", param, "invalid_value")
+
+
+def exclusive(one: str, other: str) -> ServiceError:
+    """Two fields of which a request may have one; `other` is the param."""
+    return refused(
+        f"Setting '{one}' and '{other}' at the same time is not supported.",
+        other,
+        "invalid_parameter_combination",
+    )
+
+
+def invalid_function_schema(name: str, problem: str, param: str) -> ServiceError:
+    """A function whose parameters cannot be enforced, or break the rules of strict ones."""
+    return refused(
+        invalid_schema_message("function", name, problem), param, INVALID_PARAMETERS_CODE
+    )
+
+
+def invalid_format_schema(name: str, problem: str) -> ServiceError:
+    """A format of the answer that cannot be enforced, or breaks the rules of strict ones."""
+    return refused(invalid_schema_message("response_format", name, problem), "response_format")
+
+
+def invalid_schema_message(kind: str, name: str, problem: str) -> str:
+    """The words for a schema that is refused; `kind` is "function" or "response_format"."""
+    return f"Invalid schema for {kind} '{shown(name)}': {problem}"
 
 
 def only_allowed_when(param: str, other: str) -> ServiceError:

@@ -25,8 +25,8 @@ class Profile(SettingsGroup):
     `x-headrace-clamped`, and leave out what the model does not honour, named in
     `x-headrace-ignored`."""
     strict_messages: bool = True
-    """Hold names, ids and tool definitions to OpenAI's forms; false = take any, and calls and
-    results that do not belong together."""
+    """Hold names, ids, tools and formats to OpenAI's forms; false = take any, and calls and results
+    that do not belong together."""
     model_echo: Literal["requested", "resolved"] = "requested"
     """The `model` of answers: the name that was asked for, or the one that an alias stands for."""
     system_first_only: bool = False

@@ -20,4 +20,6 @@ class RequestLimits(SettingsGroup):
     max_logit_bias_entries: int = Field(default=300, ge=0, le=300)
     """Most entries of `logit_bias`."""
     max_tool_bytes: int = Field(default=262_144, ge=0)
-    """Most bytes of `tools` and `functions` together, as JSON."""
+    """Most bytes of `tools`, and of `functions`, as JSON."""
+    max_schema_bytes: int = Field(default=131_072, ge=0)
+    """Most bytes of the schema, regular expression, grammar or choices of a guided answer."""

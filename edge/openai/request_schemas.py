@@ -4,18 +4,22 @@ What a schema cannot say stands in the descriptions: fields that exclude or need
 those that a model may lack.
 """
 
+from collections.abc import Callable
+
 from edge.openai.answer_schemas import reference
 from edge.openai.checks import MAX_PROPERTIES, Check, NumberRange, Schema
 from edge.openai.fields import FIELDS, FieldSpec, Use
-from edge.openai.message_schemas import (
-    choice_schema,
-    functions_schema,
-    nullable,
-    tools_schema,
-)
+from edge.openai.message_schemas import nullable
 from edge.openai.problems import number_text
 from edge.openai.profile import Profile
 from edge.openai.request_limits import RequestLimits
+from edge.openai.tool_schemas import (
+    choice_schema,
+    format_schema,
+    functions_schema,
+    switches_schema,
+    tools_schema,
+)
 
 _REQUIRED = ("model", "messages")
 _USES = {
@@ -24,7 +28,9 @@ _USES = {
 }
 _STRICT_RULES = (
     "`max_tokens` and `max_completion_tokens` exclude one another; `stream_options` needs "
-    "`stream`, `top_logprobs` needs `logprobs`; `min_tokens` is at most the token limit."
+    "`stream`, `top_logprobs` needs `logprobs`; `min_tokens` is at most the token limit. "
+    "`tools` and `functions` that may be called exclude one another; `parallel_tool_calls` needs "
+    "`tools`."
 )
 _LENIENT_RULES = (
     "Numbers out of range are taken as the nearest that is in it, named in `x-headrace-clamped`; "
@@ -85,15 +91,18 @@ def _check_schema(check: Check, *, strict: bool) -> Schema:
 
 
 def _checked_elsewhere(name: str, profile: Profile) -> Schema | None:
-    """Fields that the table takes as they are: conversations and tools."""
+    """Fields of whose form the table says less than the profile."""
     strict = profile.strict_messages
-    if name == "messages":
-        return reference(messages_name(strict=strict))
-    if name == "tools":
-        return tools_schema(strict=strict)
-    if name == "functions":
-        return functions_schema(strict=strict)
-    return choice_schema() if name in ("tool_choice", "function_call") else None
+    schemas: dict[str, Callable[[], Schema]] = {
+        "messages": lambda: reference(messages_name(strict=strict)),
+        "tools": lambda: tools_schema(strict=strict),
+        "functions": lambda: functions_schema(strict=strict),
+        "tool_choice": lambda: choice_schema("tools"),
+        "function_call": lambda: choice_schema("functions"),
+        "response_format": lambda: format_schema(strict=strict),
+        "chat_template_kwargs": lambda: switches_schema(strict=profile.strict),
+    }
+    return schemas[name]() if name in schemas else None
 
 
 def _default(name: str, profile: Profile) -> float | None:

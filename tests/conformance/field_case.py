@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headrace.client.answers import GenerationOptions
+from headrace.client.prompt_request import ContentGuide, PromptRequest, ToolChoice
 from tests.support.edge_server import RawResponse
 
 
@@ -14,8 +15,18 @@ class Seen:
 
     response: RawResponse
     options: GenerationOptions
-    roles: tuple[str, ...]
+    prompt: PromptRequest
     log: Mapping[str, Any]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the conversation's messages."""
+        return tuple(message.role for message in self.prompt.messages)
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of what may be called."""
+        return [function.name for function in self.prompt.tools]
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -129,14 +140,30 @@ def unsupported(name: str, asked: Any, **more: Any) -> FieldCase:
     return FieldCase(asked=asked, **values)
 
 
-def choice(name: str, field_name: str) -> FieldCase:
-    """The choice among `field_name`, of which there are none."""
-    words = f"'{name}' is only allowed when '{field_name}' are specified."
+def choice(
+    offered: Mapping[str, Any],
+    asked: Any,
+    see: Callable[[ToolChoice], Any],
+    expected: Any,
+    outside: Refusal | None = None,
+) -> FieldCase:
+    """The choice among what is offered; `see` is what of it is looked at."""
     return FieldCase(
-        asked="required",
-        use="refused",
-        refusal=(f"Invalid value for '{name}': {words}", None),
-        neutral=("none", "auto"),
+        asked=asked,
+        see=lambda seen: see(seen.prompt.tool_choice),
+        expected=expected,
+        neutral=("auto",),
         wrong=(5, "one of a string or object"),
-        outside=one_of("sometimes", "none", "auto", "required"),
+        outside=outside,
+        beside=offered,
+    )
+
+
+def guide(asked: Any, expected: ContentGuide, words: str, wrong: Any = 5) -> FieldCase:
+    """A field that says what the content must be; `words` are those for the right type."""
+    return FieldCase(
+        asked=asked,
+        see=lambda seen: seen.prompt.content_guide,
+        expected=expected,
+        wrong=(wrong, words),
     )

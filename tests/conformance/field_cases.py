@@ -10,7 +10,6 @@ from tests.conformance.field_case import (
     Refusal,
     above,
     below,
-    choice,
     decimal_above,
     limit,
     one_of,
@@ -18,6 +17,7 @@ from tests.conformance.field_case import (
     unknown,
     unsupported,
 )
+from tests.conformance.prompt_field_cases import GUIDE_CASES, TOOL_CASES
 from tests.support.fake_backend import MODEL
 
 _CONVERSATION = {
@@ -286,37 +286,10 @@ _LABELS = {
             "prediction.content",
         ),
     ),
-    "parallel_tool_calls": FieldCase(asked=False, use="hint", wrong=("no", "a boolean")),
-}
-
-_TOOLS = {
-    "tools": unsupported(
-        "tools",
-        [{"type": "function", "function": {"name": "f"}}],
-        neutral=([], [None]),
-        wrong=({}, "an array of objects"),
-    ),
-    "tool_choice": choice("tool_choice", "tools"),
-    "functions": unsupported(
-        "functions", [{"name": "f"}], neutral=([], [None]), wrong=("f", "an array of objects")
-    ),
-    "function_call": choice("function_call", "functions"),
 }
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _OTHERS = {
-    "response_format": unsupported(
-        "response_format",
-        {"type": "json_object"},
-        neutral=({"type": "text"},),
-        wrong=("json", "an object"),
-        outside=Refusal(
-            {"type": "x"},
-            unknown("x", "text", "json_object", "json_schema"),
-            "invalid_value",
-            "response_format.type",
-        ),
-    ),
     "modalities": unsupported(
         "modalities",
         ["text", "audio"],
@@ -336,9 +309,22 @@ _OTHERS = {
         "reasoning_effort",
         "low",
         use="refused strictly",
-        neutral=("none",),
         wrong=(5, "a string"),
         outside=one_of("huge", *_EFFORTS),
+    ),
+    "chat_template_kwargs": FieldCase(
+        asked={"enable_thinking": False},
+        see=lambda seen: seen.prompt.thinking,
+        expected=False,
+        neutral=({}, {"thinking": None}),
+        wrong=([], "an object"),
+        outside=Refusal(
+            {"thinking": 1},
+            "Invalid type for 'chat_template_kwargs.thinking': expected a boolean, "
+            "but got an integer instead.",
+            "invalid_type",
+            "chat_template_kwargs.thinking",
+        ),
     ),
     "verbosity": unsupported(
         "verbosity",
@@ -350,13 +336,6 @@ _OTHERS = {
     ),
     "moderation": unsupported("moderation", {}, wrong=("x", "an object")),
     "web_search_options": unsupported("web_search_options", {}, wrong=("x", "an object")),
-    **{
-        name: unsupported(name, "x")
-        for name in (
-            *("guided_json", "guided_regex", "guided_choice"),
-            *("guided_grammar", "structured_outputs"),
-        )
-    },
 }
 
 FIELD_CASES: Mapping[str, FieldCase] = {
@@ -364,6 +343,7 @@ FIELD_CASES: Mapping[str, FieldCase] = {
     **_LENGTH,
     **_SAMPLING,
     **_LABELS,
-    **_TOOLS,
+    **TOOL_CASES,
+    **GUIDE_CASES,
     **_OTHERS,
 }

@@ -46,7 +46,7 @@ async def see(edge: EdgeServer, backend: FakeBackend, path: str, fields: dict[st
     return Seen(
         response,
         replace(options, request_id="", deadline=None, traceparent=""),
-        tuple(message.role for message in backend.conversations[-1]),
+        backend.requests[-1],
         next(line for line in logs if line["event"] == "request_served"),
     )
 
@@ -105,7 +105,7 @@ async def test_neutral(edge: EdgeServer, backend: FakeBackend, path: str, name: 
         seen = await see(edge, backend, path, {**case.beside, name: value})
 
         assert seen.options == absent.options
-        assert seen.roles == absent.roles
+        assert seen.prompt == absent.prompt
         assert told(seen) == (None, None)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from edge.http_server import EdgeServer
 from headrace.client.answers import GenerationOptions
+from headrace.client.prompt_request import ContentGuide, Function
 from tests.conformance.rows import ROWS
 from tests.support.chat_requests import WHOLE
 from tests.support.edge_server import HELLO, RawResponse, ask, running_edge
@@ -145,7 +146,7 @@ OUTSIDE: dict[str, dict[str, list[Any]]] = {
         **_OUT,
         "max_completion_tokens": [0],
         "messages": [[], [_USER, _SYSTEM]],
-        "response_format": [_SCHEMA],
+        "response_format": [{"type": "xml"}, {"type": "json_schema"}],
     },
 }
 
@@ -252,6 +253,31 @@ async def test_model(edge: EdgeServer, vendor: str, model: str) -> None:
     answer = (await ask_vendor(edge, vendor, model=model)).json()
 
     assert answer["model"] == (MODEL.name if vendor == "premai" else model)
+
+
+@pytest.mark.wire("A4.response_format")
+async def test_json_schema(edge: EdgeServer, backend: FakeBackend) -> None:
+    """A schema constrains the output, whatever it is."""
+    response = await ask_vendor(edge, "premai", response_format=_SCHEMA)
+
+    assert response.status == 200, response.body
+    assert backend.requests[0].content_guide == ContentGuide("json_schema", "{}")
+
+
+@pytest.mark.wire("A4.tools", "A4.tool_choice")
+async def test_tools_that_may_be_called(edge: EdgeServer, backend: FakeBackend) -> None:
+    """The array may contain null; a particular tool can be chosen."""
+    choice = {"type": "function", "function": {"name": "f"}}
+    response = await ask_vendor(
+        edge,
+        "premai",
+        tools=[None, {"function": {"name": "f"}, "type": "function"}],
+        tool_choice=choice,
+    )
+
+    assert response.status == 200, response.body
+    assert backend.requests[0].tools == (Function("f"),)
+    assert backend.requests[0].tool_choice.allowed_names == ("f",)
 
 
 @pytest.mark.wire("A3.functions", "A3.tools", "A3.function_call", "A3.tool_choice")

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.openai.chat_request import ChatRequest, RequestRules, parse_chat_request
+from edge.openai.content_guides import GUIDE_FIELDS
 from edge.openai.fields import FIELDS, Use
 from edge.openai.model_fit import fit_to_model
+from edge.openai.thinking import THINKING_FIELDS
+from edge.openai.tools import TOOL_FIELDS
 from headrace.client.prompt_request import ChatMessage
 from headrace.rpc.errors import ServiceError
 from tests.support.fake_backend import MODEL
@@ -136,7 +139,6 @@ def test_null_is_absent(name: str) -> None:
         ("functions", []),
         ("function_call", "none"),
         ("modalities", ["text"]),
-        ("reasoning_effort", "none"),
         ("verbosity", "medium"),
         ("metadata", {}),
         ("store", False),
@@ -155,7 +157,6 @@ def test_neutral(name: str, value: Any) -> None:
         ("prompt_cache_retention", "24h"),
         ("prompt_cache_options", {"mode": "explicit"}),
         ("service_tier", "flex"),
-        ("parallel_tool_calls", False),
         ("prediction", {"type": "content", "content": "x"}),
         ("not_a_field", {"a": [1]}),
     ],
@@ -168,18 +169,12 @@ def test_without_effect(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}}),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("functions", [{"name": "f"}]),
         ("moderation", {"model": "m"}),
         ("modalities", ["text", "audio"]),
         ("audio", {"format": "mp3", "voice": "alloy"}),
         ("reasoning_effort", "high"),
         ("verbosity", "low"),
         ("web_search_options", {}),
-        ("guided_json", {"type": "object"}),
-        ("guided_regex", "a+"),
     ],
 )
 def test_unsupported_parameter(name: str, value: Any) -> None:
@@ -267,14 +262,8 @@ def test_table_is_whole() -> None:
     names = [spec.name for spec in FIELDS]
     places = {field.name for field in dataclasses.fields(ChatRequest)}
     settled = {
-        "stream_options",
-        "max_completion_tokens",
-        "top_logprobs",
-        "metadata",
-        "tools",
-        "tool_choice",
-        "functions",
-        "function_call",
+        *("stream_options", "max_completion_tokens", "top_logprobs", "metadata"),
+        *(*TOOL_FIELDS, *GUIDE_FIELDS, *THINKING_FIELDS),
     }
 
     assert len(names) == len(set(names))

@@ -8,9 +8,10 @@ import pytest
 
 from edge.openai.chat_request import RequestRules, parse_chat_request
 from edge.openai.fields import FIELDS
-from edge.openai.model_fit import fit_to_model
+from edge.openai.model_fit import check_guide, fit_to_model
 from edge.openai.request_limits import RequestLimits
 from headrace.rpc.errors import ServiceError
+from headrace.worker.v1.generation_pb2 import Guide
 from tests.support.chat_requests import BASE, PROFILES, WHOLE, code_of, parsed
 from tests.support.fake_backend import MODEL
 
@@ -109,3 +110,47 @@ def test_defaults_that_the_model_lacks() -> None:
     assert ("temperature", "top_p") == fitted.ignored
     with pytest.raises(ServiceError):
         fit_to_model(parsed("polargrid", temperature=0.7), model, rules)
+
+
+TOOL = {"type": "function", "function": {"name": "f"}}
+STRICT_TOOL = {"type": "function", "function": {"name": "f", "strict": True}}
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [TOOL]}}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}
+
+
+@pytest.mark.parametrize("profile", ["openai", "lenient"])
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": TOOL}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": ALLOWED}, "tool_choice"),
+        ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tools": [STRICT_TOOL], "parallel_tool_calls": False}, "tools"),
+        ({"tools": [STRICT_TOOL]}, "tools"),
+        ({"tools": [TOOL], "response_format": FORMAT}, "response_format"),
+        ({"functions": [{"name": "f"}], "function_call": {"name": "f"}}, "function_call"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"response_format": FORMAT}, "response_format"),
+        ({"guided_regex": "a"}, "guided_regex"),
+    ],
+)
+def test_guides_that_the_model_lacks(profile: str, fields: Any, param: str) -> None:
+    """A guide is never left out: what asked for it is named, also by lenient profiles."""
+    request = parsed(profile, **fields)
+    guide = Guide(grammar="start: /a/")
+
+    with pytest.raises(ServiceError) as caught:
+        check_guide(guide, WHOLE, request)
+
+    assert (param, "unsupported_parameter") == (caught.value.param, code_of(caught.value))
+    able = dataclasses.replace(WHOLE, honoured_fields=frozenset(("guide.grammar",)))
+    check_guide(guide, able, request)
+    with pytest.raises(ServiceError):
+        check_guide(Guide(regex="a"), able, request)
+
+
+def test_no_guide_needs_nothing() -> None:
+    """Where nothing is restricted, any model will do."""
+    check_guide(None, WHOLE, parsed(tools=[TOOL]))
+    check_guide(Guide(), WHOLE, parsed())
