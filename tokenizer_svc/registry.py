@@ -15,6 +15,7 @@ from tokenizer_svc.chat_template import ChatTemplate, special_token_variables
 from tokenizer_svc.encoding import TextEncoder
 from tokenizer_svc.formats.catalog import TEXT, FormatCatalog, OutputFormat
 from tokenizer_svc.formats.detection import detected_format
+from tokenizer_svc.guides.checking import GuideChecker
 from tokenizer_svc.prompt_renderer import PromptRenderer
 from tokenizer_svc.prompt_templates import PromptTemplates
 from tokenizer_svc.settings import TokenizerSettings
@@ -58,6 +59,12 @@ class TokenizerModel:
             output_format = detected_format("\n".join(known), encoder.marks)
         return cls(directory, vocabulary, encoder, renderer, output_format)
 
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Ids of the special tokens by their text."""
+        found = self.vocabulary.special_bytes.items()
+        return {raw.decode("utf-8", "replace"): token_id for token_id, raw in found}
+
     def decoder(self) -> Decoder:
         """How answers of this model become text, all of it content."""
         return Decoder(
@@ -96,6 +103,7 @@ class ModelRegistry:
         self, models: Sequence[TokenizerModel], formats: FormatCatalog | None = None
     ) -> None:
         self._formats = formats or FormatCatalog()
+        self.guides = GuideChecker()
         self._models = {model.directory.name: model for model in models}
         if len(self._models) < len(models):
             names = sorted(model.directory.name for model in models)

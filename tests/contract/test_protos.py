@@ -51,6 +51,7 @@ MAPPING = "tests/unit/worker/test_request_mapping.py"
 TOOLS = "tests/contract/test_tokenizer_tools.py"
 UNARY = "tests/contract/test_tokenizer_unary.py"
 DETOKENIZE = "tests/contract/test_tokenizer_detokenize.py"
+GUIDES = "tests/contract/test_tokenizer_guides.py"
 FORMATS = "tests/contract/test_tokenizer_formats.py"
 CHANGES = f"{MAPPING}::test_each_field_changes_the_engine_request"
 REFUSED = f"{MAPPING}::test_a_use_of_what_is_not_honoured_is_refused_by_name"
@@ -137,7 +138,7 @@ READERS: dict[str, str] = {
             "tokenizer.v1.Function.strict",
             *(f"tokenizer.v1.ToolChoice.{f.name}" for f in render_pb2.ToolChoice.DESCRIPTOR.fields),
         ),
-        f"{TOOLS}::test_what_is_not_read_is_refused",
+        f"{GUIDES}::test_what_is_asked_is_in_the_guide",
     ),
     **dict.fromkeys(
         (

@@ -10,8 +10,7 @@ import pytest
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError, error_from_rpc
 from headrace.tokenizer.v1.encoding_pb2 import Conversation, CountTokensRequest, DecodeRequest
-from headrace.tokenizer.v1.render_pb2 import Function, Message, RenderRequest, ToolChoice
-from headrace.worker.v1.generation_pb2 import Guide
+from headrace.tokenizer.v1.render_pb2 import Function, Message, RenderRequest
 from tests.support.raw_detokenize import RunningTokenizer, running_tokenizer
 from tests.support.tokenizer_models import TEMPLATE, train_tokenizer, write_model
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
@@ -197,20 +196,3 @@ async def test_thinking_that_cannot_be_is_refused(registry: ModelRegistry) -> No
             error = await refusal(tokenizer.stub.Render(asking(model=model, thinking=not possible)))
             assert error.reason == errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER
             assert error.param == "thinking"
-
-
-@pytest.mark.parametrize(
-    ("name", "request_"),
-    [
-        ("tool_choice", RenderRequest(messages=[USER], tool_choice=ToolChoice(required=True))),
-        ("content_guide", RenderRequest(messages=[USER], content_guide=Guide(json_object=True))),
-    ],
-)
-async def test_what_is_not_read_is_refused(
-    registry: ModelRegistry, name: str, request_: RenderRequest
-) -> None:
-    """A field that the renderer does not follow is refused by name."""
-    async with running_tokenizer(registry) as tokenizer:
-        error = await refusal(tokenizer.stub.Render(request_))
-
-    assert (error.reason, error.param) == (errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER, name)

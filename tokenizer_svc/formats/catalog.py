@@ -10,7 +10,14 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Self
 
 from headrace.runtime.errors import StartError
-from tokenizer_svc.formats import hermes, llama3_json, mistral, qwen3_coder, reasoning
+from tokenizer_svc.formats import (
+    hermes,
+    llama3_json,
+    mistral,
+    qwen3_coder,
+    qwen3_coder_calls,
+    reasoning,
+)
 from tokenizer_svc.formats.seam import EventParser, ReasoningFormat, ToolFormat, ToolTypes
 from tokenizer_svc.formats.text import TextParser
 
@@ -43,7 +50,9 @@ _HERMES = ToolFormat(
     hermes.GRAMMAR,
 )
 _SHIPPED: tuple[ToolFormat | ReasoningFormat, ...] = (
-    ToolFormat("qwen3_coder", qwen3_coder.MARKERS, qwen3_coder.Qwen3CoderParser, qwen3_coder.GRAMMAR),
+    ToolFormat(
+        "qwen3_coder", qwen3_coder.MARKERS, qwen3_coder.Qwen3CoderParser, qwen3_coder_calls.GRAMMAR
+    ),
     ToolFormat(
         "llama3_json",
         (llama3_json.PYTHON_TAG,),
@@ -78,6 +87,10 @@ class OutputFormat:
     def without_calls(self) -> "OutputFormat":
         """The thoughts alone, `text` where there are none."""
         return _combined(self.thoughts, _PLAIN)
+
+    def named(self, name: str) -> "OutputFormat":
+        """The format itself by its own name; by another what `behind` made of it, thoughtless."""
+        return self if name == self.name else _combined(None, self.calls)
 
     def behind(self, prompt_end: str) -> "OutputFormat":
         """What answers to such a prompt have of it: no thoughts where it has closed them."""

@@ -15,6 +15,7 @@ from tokenizer_svc.formats.parser import MAX_HELD, MalformedError, Reading
 from tokenizer_svc.formats.tool_parser import ToolParser, checked_name, is_text
 
 NO_ARGUMENTS = "{}"
+ARGUMENTS, PARAMETERS = "arguments", "parameters"
 _MEMBERS = {
     "name": "name",
     "arguments": "arguments",
@@ -113,6 +114,11 @@ class JsonToolParser(ToolParser):
         if (yield from self._peek()) != '"':
             raise MalformedError
         return str(json.loads((yield from self._value())))
+
+
+def call_beginning(name: str, arguments: str = ARGUMENTS) -> str:
+    """A call's object in front of the arguments, behind which `}` closes it."""
+    return f'{{"name": {json.dumps(name, ensure_ascii=False)}, "{arguments}": '
 
 
 def as_arguments(value: str) -> str:

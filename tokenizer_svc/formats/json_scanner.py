@@ -33,6 +33,11 @@ class JsonScanner:
         self.is_done = False
         self.is_broken = False
 
+    @property
+    def is_within_string(self) -> bool:
+        """Whether the next character belongs to a string."""
+        return self._expects is None and not self.is_done
+
     def scan(self, text: str, at: int, end: int) -> int:
         """Read `text` from `at` up to `end`; returns how far it belongs to the value."""
         while at < end and not (self.is_done or self.is_broken):

@@ -5,9 +5,16 @@ behind another call and behind the tag; elsewhere it is content. Source: Meta's 
 prompt format of Llama 3.1.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
-from tokenizer_svc.formats.json_call import JsonToolParser
+from tokenizer_svc.formats.call_grammar import (
+    CallGrammar,
+    GrammarWriter,
+    GuidedFunction,
+    one_of,
+    several,
+)
+from tokenizer_svc.formats.json_call import PARAMETERS, JsonToolParser, call_beginning
 from tokenizer_svc.formats.parser import Reading
 
 PYTHON_TAG = "<|python_tag|>"
@@ -28,3 +35,15 @@ class Llama3JsonParser(JsonToolParser):
         if marker == "{":
             self._at -= 1  # it is the object's
         yield from self._call_object()
+
+
+def _calls(writer: GrammarWriter, functions: Sequence[GuidedFunction], most: int) -> str:
+    objects = [
+        f"{writer.text(call_beginning(each.name, PARAMETERS))} {writer.json(each.accepted)}"
+        for each in functions
+    ]
+    call = writer.rule(f"{one_of(objects)} {writer.text('}')}")
+    return several(call, f"{writer.text('; ')} {call}", most)
+
+
+GRAMMAR = CallGrammar(PYTHON_TAG, (PYTHON_TAG,), _calls, may_begin_with="{")

@@ -6,9 +6,17 @@ Source: Mistral's mistral-common, the instruct tokenizers.
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
-from tokenizer_svc.formats.json_call import JsonToolParser
+from tokenizer_svc.formats.call_grammar import (
+    CallGrammar,
+    GrammarWriter,
+    GuidedFunction,
+    UnwritableFunctionError,
+    one_of,
+    several,
+)
+from tokenizer_svc.formats.json_call import JsonToolParser, call_beginning
 from tokenizer_svc.formats.parser import MalformedError, Reading
 from tokenizer_svc.formats.tool_parser import checked_name
 
@@ -59,3 +67,26 @@ class MistralParser(JsonToolParser):
         start = self._at - self._mark
         yield from self._skip(_WORD)
         return self._buffer[self._mark + start : self._at]
+
+
+def _calls(writer: GrammarWriter, functions: Sequence[GuidedFunction], most: int) -> str:
+    # Which of its two manners a model knows shows in its vocabulary.
+    if writer.is_special(ARGS):
+        call = writer.rule(one_of([_named(writer, each) for each in functions]))
+        return several(call, f"{writer.marker(TOOL_CALLS)} {call}", most)
+    objects = [
+        f"{writer.text(call_beginning(each.name))} {writer.json(each.accepted)}"
+        for each in functions
+    ]
+    call = writer.rule(f"{one_of(objects)} {writer.text('}')}")
+    calls = several(call, f"{writer.text(', ')} {call}", most)
+    return f"{writer.text(' ')}? {writer.text('[')} {calls} {writer.text(']')}"
+
+
+def _named(writer: GrammarWriter, function: GuidedFunction) -> str:
+    if not _WORD.fullmatch(function.name):
+        raise UnwritableFunctionError("this model's calls have no place for such a name")
+    return f"{writer.text(function.name)} {writer.marker(ARGS)} {writer.json(function.accepted)}"
+
+
+GRAMMAR = CallGrammar(TOOL_CALLS, (TOOL_CALLS,), _calls)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Generator
 
+from tokenizer_svc.formats.json_scanner import JsonScanner
 from tokenizer_svc.formats.parameter_values import is_string, json_of
 from tokenizer_svc.formats.parser import MAX_HELD, MalformedError, Reading
 from tokenizer_svc.formats.seam import ToolTypes
@@ -61,7 +62,7 @@ class Qwen3CoderParser(ToolParser):
             yield from self._stream_string()
             self._say_arguments('"')
         else:
-            value = yield from self._whole_value()
+            value = yield from self._whole_value(types)
             self._say_arguments(json_of(value, types))
 
     def _stream_string(self) -> Reading:
@@ -73,17 +74,22 @@ class Qwen3CoderParser(ToolParser):
         text = self._buffer[self._mark : self._at]
         self._say_arguments(json.dumps(text, ensure_ascii=False)[1:-1])
 
-    def _whole_value(self) -> Generator[None, None, str]:
+    def _whole_value(self, types: frozenset[str]) -> Generator[None, None, str]:
+        """Read up to the end marker, but not to one in a string of an array or object."""
+        inside = _Inside(types)
         while True:
             wall = self._mark + MAX_HELD
-            start = max(self._mark, self._no_end_before - self._base)
+            start = max(self._mark + inside.searched, self._no_end_before - self._base)
             place = self._buffer.find(END_PARAMETER, start, wall)
+            if place >= 0 and inside.holds(self._buffer, self._mark, place):
+                continue
             if place >= 0:
                 value = self._buffer[self._mark : place]
                 self._at = place + len(END_PARAMETER)
                 return value.removesuffix("\n")
             self._at = min(len(self._buffer), wall)
-            self._no_end_before = max(0, self._base + self._at - len(END_PARAMETER))
+            if not inside.searched:
+                self._no_end_before = max(0, self._base + self._at - len(END_PARAMETER))
             if self._at == wall:
                 raise MalformedError
             yield from self._more()
@@ -95,3 +101,27 @@ class Qwen3CoderParser(ToolParser):
         name = checked_name(self._buffer[self._mark + start : self._at])
         yield from self._expect(">")
         return name
+
+
+class _Inside:
+    """Tells end markers within the strings of a JSON value from the one behind it.
+
+    `searched`: characters of the value in which there is no other.
+    """
+
+    def __init__(self, types: frozenset[str]) -> None:
+        self._scanner = JsonScanner() if types & {"array", "object"} else None
+        self._scanned = 0
+        self.searched = 0
+
+    def holds(self, text: str, start: int, place: int) -> bool:
+        """Whether the marker at `place` is within a string of the value that begins at `start`."""
+        scanner = self._scanner
+        if scanner is None:
+            return False
+        scanner.scan(text, start + self._scanned, place)
+        self._scanned = place - start
+        if scanner.is_broken or not scanner.is_within_string:
+            return False
+        self.searched = self._scanned + len(END_PARAMETER)
+        return True

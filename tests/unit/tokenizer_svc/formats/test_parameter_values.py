@@ -45,7 +45,15 @@ def test_a_value_of_a_type(value: str, types: set[str], expected: Any) -> None:
             {"properties": {"a": {"anyOf": [{"type": "array"}, {"type": "null"}, 3]}, "b": True}},
             {"a": {"array", "null"}, "b": set()},
         ),
-        ({"properties": {"a": {"enum": ["x"]}}}, {"a": set()}),
+        ({"properties": {"a": {"enum": ["x", 1]}}}, {"a": {"string", "integer", "number"}}),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"type": "array"}}},
+            {"a": {"array"}},
+        ),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}},
+            {"a": set()},
+        ),
         ({"properties": []}, {}),
         ({}, {}),
         ([], {}),
