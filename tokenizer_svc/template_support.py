@@ -81,6 +81,7 @@ def probed_support(template: ChatTemplate, tools: Sequence[TemplateTool] = ()) -
         and probe.shows(_user(1), _assistant(1), _assistant(2), _user(2)),
         assistant_first=probe.shows(_assistant())
         and probe.shows(_assistant(), _user())
+        and probe.tells_roles_apart(_assistant(), _user())
         and (system == "none" or probe.shows(_system_message(1), _assistant(), _user())),
         assistant_last=assistant_last,
         null_assistant=probe.takes_null(_user(1), _null("assistant"), _user(2)),
@@ -123,6 +124,10 @@ class _Probe:
         text = self.text(messages)
         contents = [message["content"] for message in messages if message["content"]]
         return text is not None and all(word in text for word in [*contents, *words])
+
+    def tells_roles_apart(self, first: TemplateMessage, *rest: TemplateMessage) -> bool:
+        """Whether the first message is shown otherwise than if the user had said it."""
+        return self.text([first, *rest]) != self.text([{**first, "role": "user"}, *rest])
 
     def takes_null(self, *messages: TemplateMessage) -> bool:
         """Whether null content is taken, and not written out as Python's None."""

@@ -1,6 +1,7 @@
 """Small model directories for tests: tokenizers trained on a few sentences, and a template."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def write_model(
     document: dict[str, Any],
     *,
     template: str | None = TEMPLATE,
+    more_templates: Mapping[str, str] | None = None,
     context_length: int = CONTEXT_LENGTH,
 ) -> ModelDirectory:
     """Write a model directory without weights, and open it."""
@@ -105,4 +107,8 @@ def write_model(
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    for name, source in (more_templates or {}).items():
+        more = folder / "additional_chat_templates" / f"{name}.jinja"
+        more.parent.mkdir(exist_ok=True)
+        more.write_text(source, encoding="utf-8")
     return open_model_directory(folder)

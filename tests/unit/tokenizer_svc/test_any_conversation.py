@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.chat_templates import FAMILIES
+from tests.support.shown_tools import LOOK, SHOWING_FAMILIES, SILENT
 from tests.support.tool_templates import TOOL_FAMILIES
 from tokenizer_svc.chat_template import ChatTemplate
+from tokenizer_svc.conversation import Conversation
 from tokenizer_svc.message_adapting import adapted
 from tokenizer_svc.message_preparing import prepared
+from tokenizer_svc.prompt_templates import PromptTemplates
 from tokenizer_svc.template_budget import RenderBounds
 from tokenizer_svc.template_support import TemplateSupport, probed_support
 
@@ -145,6 +148,33 @@ def test_what_comes_next_leaves_the_beginning_alone(family: str, messages: list[
     after = adapted(prepared(longer, support), support)
 
     assert before[:-1] == after[: len(before) - 1]
+
+
+def _templates(sources: Mapping[str, str]) -> PromptTemplates:
+    made = {
+        name: ChatTemplate(source, SPECIAL_TOKENS, RenderBounds())
+        for name, source in sources.items()
+    }
+    return PromptTemplates(made["default"], made.get("tool_use"))
+
+
+SHOWING = {f"{name} showing tools": sources for name, sources in SHOWING_FAMILIES.items()}
+DESCRIBING = {name: {"default": source} for name, source in ALL_FAMILIES.items()}
+WITH_TOOLS = {name: _templates(sources) for name, sources in {**DESCRIBING, **SHOWING}.items()}
+
+
+@pytest.mark.parametrize("family", WITH_TOOLS)
+@settings(max_examples=40)
+@given(messages=conversations())
+def test_nothing_is_lost_beside_tools(family: str, messages: list[Message]) -> None:
+    """So it is with functions, which every template then shows or has in the system's text."""
+    template = WITH_TOOLS[family].with_tools
+    text = template.text(template.prepared(Conversation(messages, [LOOK, SILENT])))
+
+    if family != FORGETFUL:
+        wanted = set().union(*map(words, messages))
+        assert not wanted - set(re.findall(r"qw\d+wq", text))
+        assert all(word in text for word in ("look", "silent", "somewhere", "town"))
 
 
 def shown(family: str, *messages: Mapping[str, Any]) -> str:

@@ -3,57 +3,24 @@
 import copy
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerFast
 
 from headrace.models.cache import resolve_model
 from headrace.models.default import DEFAULT_MODEL
-from headrace.models.directory import open_model_directory
-from headrace.rpc.errors import ServiceError
 from tests.support.chat_templates import CONVERSATIONS, FAMILIES
+from tests.support.template_pairs import Pair
 from tests.support.tokenizer_models import write_model
 from tests.support.tool_templates import TOOL_CONVERSATIONS, TOOL_FAMILIES
 from tokenizer_svc.conversation import Conversation
 from tokenizer_svc.message_adapting import adapted
 from tokenizer_svc.message_mapping import TemplateMessage
 from tokenizer_svc.message_preparing import prepared
-from tokenizer_svc.registry import TokenizerModel
-from tokenizer_svc.settings import TokenizerSettings
 
 ALL_FAMILIES = FAMILIES | TOOL_FAMILIES
-
-
-class Pair:
-    """A model directory as the service reads it, and as transformers does."""
-
-    def __init__(self, folder: Path) -> None:
-        self.model = TokenizerModel.load(open_model_directory(folder), TokenizerSettings())
-        self.templates = self.model.prompt_renderer()._templates
-        self.oracle = PreTrainedTokenizerFast.from_pretrained(folder)
-
-    def expected_text(self, messages: Sequence[TemplateMessage]) -> str | None:
-        """The library's text; None where its template refuses the messages."""
-        try:
-            text = self.oracle.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except (TemplateError, TypeError):
-            return None
-        assert isinstance(text, str)
-        return text
-
-    def text(self, messages: Sequence[TemplateMessage]) -> str | None:
-        """Our text; None where it is refused."""
-        try:
-            return self.templates.default._template.render(messages)
-        except ServiceError:
-            return None
 
 
 @pytest.fixture(scope="module")
