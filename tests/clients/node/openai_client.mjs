@@ -93,7 +93,7 @@ async function structured() {
   return answer.choices[0].message.parsed;
 }
 
-// A forced call, its result, and the answer to that.
+// A forced call, its result, and what the model makes of it.
 async function loop() {
   const first = await client.chat.completions.create({
     ...oneCall,
@@ -109,9 +109,9 @@ async function loop() {
   const second = await client.chat.completions.create({
     ...oneCall,
     messages: [...asked, message, ...results],
-    tool_choice: "none",
   });
-  return { calls: callsOf(message), text: second.choices[0].message.content };
+  const { content: text, tool_calls: again = [] } = second.choices[0].message;
+  return { calls: callsOf(message), text, again: again.map((each) => each.function.name) };
 }
 
 async function errors() {

@@ -106,7 +106,7 @@ async function streamed_object() {
   return { partials };
 }
 
-// The package's own loop: a forced call, its result, and the answer to that.
+// The package's own loop: a forced call, its result, and what the model makes of it.
 async function loop() {
   const execute = () => TOOL_RESULT;
   const result = await generateText({
@@ -115,9 +115,11 @@ async function loop() {
       Object.entries(tools).map(([name, each]) => [name, { ...each, execute }]),
     ),
     stopWhen: isStepCount(2),
-    prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? "required" : "none" }),
+    prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? "required" : "auto" }),
   });
-  return { calls: callsOf(result.steps[0].toolCalls), text: result.text };
+  const [first, second] = result.steps;
+  const again = second.toolCalls.map(({ toolName }) => toolName);
+  return { calls: callsOf(first.toolCalls), text: second.text, again };
 }
 
 async function errors() {

@@ -102,12 +102,13 @@ def structured_by_call() -> Told:
 
 
 def loop() -> Told:
-    """A forced call, its result, and the answer to that."""
+    """A forced call, its result, and what the model makes of it."""
     question = HumanMessage(QUESTION)
     first = _bound("required").invoke([question])
     results = [ToolMessage(TOOL_RESULT, tool_call_id=each["id"]) for each in first.tool_calls]
-    second = _bound("none").invoke([question, first, *results])
-    return {"calls": _calls(first), "text": second.content}
+    second = _bound("auto").invoke([question, first, *results])
+    again = [each["name"] for each in [*second.tool_calls, *second.invalid_tool_calls]]
+    return {"calls": _calls(first), "text": second.content, "again": again}
 
 
 def errors() -> Told:

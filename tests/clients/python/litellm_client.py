@@ -103,15 +103,20 @@ def structured() -> Told:
 
 
 def loop() -> Told:
-    """A forced call, its result, and the answer to that."""
+    """A forced call, its result, and what the model makes of it."""
     first = _complete(tools=TOOLS, tool_choice="required", parallel_tool_calls=False)
     message = first.choices[0].message
     results = [
         {"role": "tool", "tool_call_id": each.id, "content": TOOL_RESULT}
         for each in message.tool_calls
     ]
-    second = _complete(messages=[*ASKED, message, *results], tools=TOOLS, tool_choice="none")
-    return {"calls": _calls(message), "text": second.choices[0].message.content}
+    second = _complete(messages=[*ASKED, message, *results], tools=TOOLS)
+    answer = second.choices[0].message
+    return {
+        "calls": _calls(message),
+        "text": answer.content,
+        "again": [each.function.name for each in answer.tool_calls or []],
+    }
 
 
 def errors() -> Told:

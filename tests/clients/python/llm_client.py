@@ -103,7 +103,11 @@ def loop() -> Told:
     )
     messages = [llm.user(QUESTION), llm.assistant(part), llm.Message(role="tool", parts=[result])]
     response = _prompt(None, messages=messages)
-    return {"text": response.text(), "calls": [call(part.name, part.arguments, part.tool_call_id)]}
+    return {
+        "calls": [call(part.name, part.arguments, part.tool_call_id)],
+        "text": response.text(),
+        "again": [each.name for each in response.tool_calls()],
+    }
 
 
 def errors() -> Told:

@@ -105,7 +105,7 @@ def structured() -> Told:
 
 
 def loop() -> Told:
-    """A forced call, its result, and the answer to that."""
+    """A forced call, its result, and what the model makes of it."""
     first = CLIENT.chat.completions.create(**ONE_CALL, messages=ASKED, tool_choice="required")
     message = first.choices[0].message
     results = [
@@ -113,8 +113,13 @@ def loop() -> Told:
         for each in message.tool_calls or []
     ]
     messages = [*ASKED, message.model_dump(exclude_none=True), *results]
-    second = CLIENT.chat.completions.create(**ONE_CALL, messages=messages, tool_choice="none")
-    return {"calls": _calls(message), "text": second.choices[0].message.content}
+    second = CLIENT.chat.completions.create(**ONE_CALL, messages=messages)
+    answer = second.choices[0].message
+    return {
+        "calls": _calls(message),
+        "text": answer.content,
+        "again": [each.function.name for each in answer.tool_calls or []],
+    }
 
 
 def errors() -> Told:

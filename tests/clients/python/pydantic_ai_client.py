@@ -151,7 +151,7 @@ def loop() -> Told:
         called.append(call("get_weather", wanted.model_dump(), context.tool_call_id))
         return TOOL_RESULT
 
-    return {"text": agent.run_sync(QUESTION).output, "calls": called}
+    return {"text": agent.run_sync(QUESTION).output, "calls": called, "again": []}
 
 
 def errors() -> Told:
