@@ -128,11 +128,11 @@ async def test_events_wait_for_the_entry_that_acknowledges_them() -> None:
         await scene.tokenizer.send(tok.says(later, 1, content("other")))
         await other.hears("events")
         before = list(consumer.event_calls[0])
-        await scene.tokenizer.send(tok.says(handle, 2, content("b")))
+        await scene.tokenizer.send(tok.says(handle, 2))
         await consumer.hears("events")
 
     assert before == []
-    assert consumer.event_calls == {0: [[ContentDelta("a"), ContentDelta("b")]]}
+    assert consumer.event_calls == {0: [[ContentDelta("a")]]}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ async def test_log_probabilities_come_with_the_next_events() -> None:
         await scene.worker.send(wrk.drawn(handle, -0.5, -0.25, -1.0, -2.0))
         await scene.tokenizer.read_until("token_ids", 4)
         markup = tok.spelling(handle, [b"<think>"])
-        markup.MergeFrom(tok.says(handle, 1))
+        markup.MergeFrom(tok.says(handle, 1, OutputDelta(reasoning_tokens=1)))
         await scene.tokenizer.send(markup)
         more = tok.spelling(handle, [b"hm", b"</think>"])
         more.MergeFrom(tok.says(handle, 3, thought("hm", 3)))
