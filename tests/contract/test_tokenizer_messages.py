@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from headrace.client.answers import ToolCall as Call
 from headrace.client.conversation import wire_messages
 from headrace.client.prompt_request import ChatMessage
+from headrace.client.prompt_request import ToolCall as Call
 from headrace.common.v1 import errors_pb2
 from headrace.tokenizer.v1.encoding_pb2 import Conversation, CountTokensRequest, DecodeRequest
 from headrace.tokenizer.v1.render_pb2 import Message, RenderRequest, ToolCall

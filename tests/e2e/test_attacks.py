@@ -85,7 +85,9 @@ async def test_killed_edge(paced: Stack, measured: Measured) -> None:
     assert (await ask(paced.edge, chat_body(max_tokens=2))).is_complete
 
 
-@pytest.mark.parametrize("kind", ["edge", "worker", "tokenizer"])
+@pytest.mark.parametrize(
+    "kind", ["edge", "worker", pytest.param("tokenizer", marks=pytest.mark.slow)]
+)
 async def test_short_freeze(paced: Stack, edge: Service, kind: str, paced_text: str) -> None:
     """A process that stands still for less than the silence that means death costs nothing."""
     frozen = {"edge": [edge], "worker": paced.workers, "tokenizer": paced.tokenizers}[kind]

@@ -18,7 +18,6 @@ from tests.support.stack import Service, Stack
 
 pytestmark = pytest.mark.model
 
-_REQUESTS = 200
 _AT_ONCE = 12
 _LONGEST_SECONDS = 0.6
 
@@ -38,8 +37,9 @@ async def _cancelled(edge: Service, draw: random.Random, number: int) -> None:
             pass
 
 
-async def test_blocks_after_cancelled_requests(exact: Stack) -> None:
-    """After 200 requests cancelled at random moments no block is used, and all can be used."""
+@pytest.mark.parametrize("requests", [60, pytest.param(200, marks=pytest.mark.slow)])
+async def test_blocks_after_cancelled_requests(exact: Stack, requests: int) -> None:
+    """After requests cancelled at random moments no block is used, and all can be used."""
     draw = random.Random(20)
     room = asyncio.Semaphore(_AT_ONCE)
 
@@ -47,7 +47,7 @@ async def test_blocks_after_cancelled_requests(exact: Stack) -> None:
         async with room:
             await _cancelled(exact.edge, random.Random(draw.random()), number)
 
-    await asyncio.gather(*(one(number) for number in range(_REQUESTS)))
+    await asyncio.gather(*(one(number) for number in range(requests)))
     async with WorkerProbe(exact.workers[0]) as worker:
         await worker.until_running(0)
         # The step that computed the last cancelled request is over when a later one has ended.

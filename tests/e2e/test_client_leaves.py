@@ -32,6 +32,9 @@ _IN_FLIGHT = "headrace_edge_requests_in_flight"
 _QUEUED = "headrace_edge_requests_queued"
 _ABORTED = "headrace_edge_aborted_generations_total"
 
+# Where the way of leaving is the same once the request is at the worker.
+_OFTEN_STREAMED = [pytest.param(False, marks=pytest.mark.slow), True]
+
 LeaveAt = Callable[[Connection, WorkerProbe], Awaitable[None]]
 
 
@@ -163,7 +166,7 @@ async def test_in_the_edge_queue(single: Stack, probe: WorkerProbe, stream: bool
     assert seconds < 1
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", _OFTEN_STREAMED)
 async def test_in_the_engine_queue(narrow: Stack, stream: bool, measured: Measured) -> None:
     """A client that leaves while its request waits in the engine leaves the worker's table."""
     first = await Connection.open(narrow.edge)
@@ -187,7 +190,7 @@ async def test_in_the_engine_queue(narrow: Stack, stream: bool, measured: Measur
     _require_prompt(seconds, measured)
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", _OFTEN_STREAMED)
 async def test_in_prefill(narrow: Stack, stream: bool, measured: Measured) -> None:
     """A client that leaves before the first token leaves the worker's table."""
 
@@ -258,7 +261,7 @@ async def test_while_the_rest_is_flushed(single: Stack, probe: WorkerProbe) -> N
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", _OFTEN_STREAMED)
 async def test_in_a_real_prefill(real: Stack, stream: bool, measured: Measured) -> None:
     """With the CPU engine: gone from the table at once, and the blocks are free soon after."""
     seconds = []

@@ -104,7 +104,7 @@ async def test_characters_of_several_tokens(client: openai.AsyncOpenAI) -> None:
     assert any(ord(character) > 0x2000 and character != "\ufffd" for character in text)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 async def test_wild_answers_are_spelled_too(client: openai.AsyncOpenAI, seed: int) -> None:
     """Whatever bytes are drawn, the entries' are the text's, U+FFFD included; n = 2, two texts."""
     fields = {"messages": EMOJI, "seed": seed, "n": 2, "top_logprobs": 20, **WILD}

@@ -214,6 +214,7 @@ async def test_frozen_worker(pairs: Stack, measured: Measured, paced_text: str) 
     )
 
 
+@pytest.mark.slow
 async def test_frozen_tokenizer(pairs: Stack, measured: Measured, paced_text: str) -> None:
     """SIGSTOP of one of two tokenizers: as if it were dead; SIGCONT, and it is used again."""
     tokenizer = pairs.tokenizers[1]
@@ -275,6 +276,7 @@ async def test_only_worker_killed(lonely: Stack, measured: Measured, paced_text:
     assert ready.status == 503
 
 
+@pytest.mark.slow
 async def test_tokenizer_killed_beside_one_worker(lonely: Stack, paced_text: str) -> None:
     """A lost tokenizer moves requests to the other one, also where there is one worker."""
     tokenizer = lonely.tokenizers[0]

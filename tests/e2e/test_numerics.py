@@ -45,7 +45,7 @@ async def test_text_with_and_without_reuse(exact: Stack, kind: str) -> None:
 
 
 @pytest.mark.wire("A5.determinism")
-@pytest.mark.parametrize("kind", _SAMPLING)
+@pytest.mark.parametrize("kind", [pytest.param("greedy", marks=pytest.mark.slow), "seeded"])
 async def test_text_alone_and_among_eight(exact: Stack, kind: str) -> None:
     """Eight requests at once give the texts that each gives alone."""
     bodies = [_body(kind, number, salt=f"batch {kind}") for number in range(8)]

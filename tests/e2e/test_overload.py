@@ -127,7 +127,7 @@ async def test_waiting_requests_go_in_turn(narrow_edge: Service) -> None:
     assert set(ended[:4]) == set(range(4))
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_full_engine_queue(narrow_worker: Stack, stream: bool) -> None:
     """What the engine's queue does not take is refused with 503, before anything is streamed."""
     body = chat_body(max_tokens=40, stream=stream)

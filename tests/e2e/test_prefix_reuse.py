@@ -33,6 +33,7 @@ async def _first_text_seconds(edge: Service, content: str) -> float:
     return seconds
 
 
+@pytest.mark.slow
 async def test_cached_prompt_answers_sooner(real: Stack, measured: Measured) -> None:
     """2,000 tokens of prompt: with the prefix cached the first token takes a tenth of the time."""
     cold, warm = [], []

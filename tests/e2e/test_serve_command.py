@@ -106,7 +106,14 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
         assert served.surviving(seconds=5) == []
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "worker", "edge"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("tokenizer", marks=pytest.mark.slow),
+        "worker",
+        pytest.param("edge", marks=pytest.mark.slow),
+    ],
+)
 def test_a_child_that_dies_is_named_and_ends_all(tmp_path: Path, name: str) -> None:
     """Whichever child is killed: one sentence with its name, exit code 1, nothing left."""
     with serving(tmp_path / "log") as served:

@@ -39,7 +39,9 @@ async def tokenizer(paced: Stack) -> AsyncIterator[TokenizerServiceStub]:
 
 
 @pytest.mark.wire("E11")
-@pytest.mark.parametrize("stop", _STOPS)
+@pytest.mark.parametrize(
+    "stop", [*_STOPS[:3], *(pytest.param(stop, marks=pytest.mark.slow) for stop in _STOPS[3:])]
+)
 async def test_stop_string_across_tokens(paced: Stack, stop: str) -> None:
     """A stop string ends the answer before it, wherever the tokens' borders are."""
     whole = await ask(paced.edge, chat_body(max_tokens=40))
@@ -97,7 +99,7 @@ async def test_answer_cut_within_a_character(echo: Stack) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("cut", [3, 11, 24])
+@pytest.mark.parametrize("cut", [3, pytest.param(11, marks=pytest.mark.slow), 24])
 async def test_stop_string_in_the_models_own_text(exact: Stack, cut: int) -> None:
     """Any piece of the model's text as stop string cuts the same text there."""
     body = chat_body("Tell me about rivers.", max_tokens=48, temperature=0)

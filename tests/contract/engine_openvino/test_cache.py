@@ -33,6 +33,8 @@ def _counts_add_up(load: EngineLoad) -> bool:
 async def test_a_cached_prompt_is_not_computed_again(probe: Probe) -> None:
     """The second time only the uncached tokens are fed, ten times as fast, with the same ids."""
     prompt = _long_prompt(probe, 1)
+    # What other tests aborted is out of the engine's steps once this has ended.
+    await probe.generate(probe.chat("Hi."), max_tokens=1)
     fed = [probe.tokens_fed]
     answers = []
     for _ in range(2):
@@ -67,7 +69,7 @@ async def test_decoding_goes_on_while_a_prompt_is_read(probe: Probe) -> None:
     probe.engine.submit(decoder, running)
     await running.has_tokens(decoder.first_key, 5)
     steps = probe.loaded.runner.steps
-    reader = probe.request(_long_prompt(probe, 3), max_tokens=1)
+    reader = probe.request(_long_prompt(probe, 3)[:1000], max_tokens=1)
     probe.engine.submit(reader, reading)
     before = len(running.token_ids[decoder.first_key])
     await reading.all_ended(reader.first_key)
@@ -75,18 +77,39 @@ async def test_decoding_goes_on_while_a_prompt_is_read(probe: Probe) -> None:
     got = len(running.token_ids[decoder.first_key]) - before
     probe.engine.abort(running, [decoder.first_key])
 
-    assert steps > 4, "512 tokens a step would be 4 steps"
+    assert steps > 2, "512 tokens a step would be 2 steps"
     assert got >= steps - 2
 
 
 @pytest.mark.timeout(180)
 async def test_random_aborts_leave_no_block_behind(probe: Probe) -> None:
+    """40 outputs aborted at random moments leave none."""
+    await _abort_at_random(probe, 40)
+    load = probe.engine.load
+
+    assert load.free_blocks + load.cached_blocks == load.total_blocks
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_the_whole_pool_is_free_after_random_aborts(probe: Probe) -> None:
     """200 outputs aborted at random moments, then one that needs the whole pool succeeds."""
+    await _abort_at_random(probe, 200)
+    room = min(probe.loaded.pool_tokens, probe.engine.info.context_length)
+    whole = await probe.generate([5] * (room - 3), max_tokens=4, ignore_eos=True)
+    load = probe.engine.load
+
+    assert whole.ended.finish_reason == FINISH_REASON_LENGTH
+    assert load.free_blocks + load.cached_blocks == load.total_blocks
+
+
+async def _abort_at_random(probe: Probe, num_outputs: int) -> None:
+    """Returns once the engine has let go of all of them."""
     chance = random.Random(5)
     sink = CollectingSink()
     prompts = [_long_prompt(probe, seed)[: chance.randrange(1, 100)] for seed in range(20)]
     keys = []
-    for number in range(200):
+    for number in range(num_outputs):
         request = probe.request(prompts[number % 20], max_tokens=50, ignore_eos=True)
         probe.engine.submit(request, sink)
         keys.append(request.first_key)
@@ -95,18 +118,15 @@ async def test_random_aborts_leave_no_block_behind(probe: Probe) -> None:
         probe.engine.abort(sink, [keys[-1] if chance.random() < 0.7 else keys[-4:][0]])
         assert _counts_add_up(probe.engine.load)
     probe.engine.abort(sink, keys)
-    pool_tokens = probe.loaded.pool_tokens
-    room = min(pool_tokens, probe.engine.info.context_length)
-    whole = await probe.generate([5] * (room - 3), max_tokens=4, ignore_eos=True)
+    await probe.generate(probe.chat("Hi."), max_tokens=1)
 
-    load = probe.engine.load
-    assert whole.ended.finish_reason == FINISH_REASON_LENGTH
-    assert load.free_blocks + load.cached_blocks == load.total_blocks
     assert sink.violations == []
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("guide", [None, Guide("regex", "[a-z ]{300,400}")])
+@pytest.mark.parametrize(
+    "guide", [None, pytest.param(Guide("regex", "[a-z ]{300,400}"), marks=pytest.mark.slow)]
+)
 async def test_a_small_pool_preempts_and_changes_no_id(
     probe: Probe, model_directory: ModelDirectory, guide: Guide | None
 ) -> None:

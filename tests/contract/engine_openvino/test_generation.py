@@ -22,6 +22,8 @@ QUESTIONS = [
     "List the days of the week.",
 ]
 DRAWN = SamplingParams(temperature=0.8, top_p=0.95, seed=7)
+# Draws notice every change that greedy answers would.
+SAMPLINGS = [pytest.param(SamplingParams(temperature=0), marks=pytest.mark.slow), DRAWN]
 
 
 async def test_a_greedy_answer_makes_sense(probe: Probe) -> None:
@@ -35,7 +37,7 @@ async def test_a_greedy_answer_makes_sense(probe: Probe) -> None:
     assert answer.ended.num_output_tokens == len(answer.token_ids)
 
 
-@pytest.mark.parametrize("sampling", [SamplingParams(temperature=0), DRAWN])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 async def test_a_batch_of_8_changes_nothing(probe: Probe, sampling: SamplingParams) -> None:
     """Each of eight answers has the same ids alone and beside the seven others."""
     prompts = [probe.chat(question) for question in QUESTIONS]
@@ -51,7 +53,7 @@ async def test_a_batch_of_8_changes_nothing(probe: Probe, sampling: SamplingPara
     assert [answer.token_ids for answer in batch] == alone
 
 
-@pytest.mark.parametrize("sampling", [SamplingParams(temperature=0), DRAWN])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 async def test_a_continuation_gives_the_rest(probe: Probe, sampling: SamplingParams) -> None:
     """Cut anywhere and continued elsewhere, an answer has the ids of an uninterrupted one."""
     prompt = probe.chat("Write a short story about a dragon and a river.")
