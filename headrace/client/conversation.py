@@ -14,10 +14,19 @@ from headrace.tokenizer.v1.render_pb2 import (
 )
 from headrace.worker.v1.generation_pb2 import Choice, Guide
 
+_MODELS_OWN_FORMAT = "model"
+
 
 def render_request(request: PromptRequest) -> RenderRequest:
-    """The tokenizer's request; what says nothing stays unset."""
-    wire = RenderRequest(model=request.model, messages=wire_messages(request.messages))
+    """The tokenizer's request; what says nothing stays unset.
+
+    The answer is read as the model writes it: without functions and thoughts that is plain text.
+    """
+    wire = RenderRequest(
+        model=request.model,
+        messages=wire_messages(request.messages),
+        output_format=_MODELS_OWN_FORMAT,
+    )
     if request.tools:
         choice = request.tool_choice
         wire.tools.extend(
