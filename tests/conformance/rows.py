@@ -2,7 +2,7 @@
 
 A test names rows by `@pytest.mark.wire("E1", "A5.stop")`. `A1` to `A4` are the vendors' pages
 (Pinstripes, PolarGrid, OpenPipe, PremAI) with their fields, `A5` the points in which they
-contradict one another, `E` what OpenAI's own API does.
+contradict one another, `E` what OpenAI's own API does, `C` what users of such servers ran into.
 """
 
 from collections.abc import Mapping
@@ -111,6 +111,17 @@ _ROWS: Mapping[str, tuple[str, ...]] = {
         "overloaded",
         "never_422",
     ),
+    "E3": ("tools",),
+    "E13": (
+        "index",
+        "first_delta",
+        "arguments",
+        "parallel",
+        "ids",
+        "finish",
+        "functions",
+    ),
+    "C": ("8", "11", "14"),
     "E": (
         "1",
         "2",
@@ -133,7 +144,7 @@ _ROWS: Mapping[str, tuple[str, ...]] = {
 }
 
 ROWS = frozenset(
-    f"{part}{row}" if part == "E" else f"{part}.{row}"
+    f"{part}{row}" if part in ("C", "E") else f"{part}.{row}"
     for part, rows in _ROWS.items()
     for row in rows
 )

@@ -4,7 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from headrace.client.answer_events import LogprobsWriter, TokenLogprob
+from headrace.client.answer_events import (
+    AnswerEvent,
+    ContentDelta,
+    EventWriter,
+    LogprobsWriter,
+    TokenLogprob,
+)
 from headrace.client.answers import (
     AnswerConsumer,
     AnswerTimes,
@@ -52,9 +58,12 @@ class FakeGeneration:
         self.options = options
         self.consumer = consumer
         self.aborted = asyncio.Event()
-        self.usage = AnswerUsage(completion_tokens=[0] * options.n)
+        self.usage = AnswerUsage(
+            completion_tokens=[0] * options.n, reasoning_tokens=[0] * options.n
+        )
         self._writers: list[Callable[[str], None]] = []
         self._logprobs_writers: list[LogprobsWriter] = []
+        self._event_writers: list[EventWriter] = []
         self.attempt()
 
     def abort(self) -> None:
@@ -63,7 +72,9 @@ class FakeGeneration:
     def attempt(self) -> None:
         """The request is sent to a worker, for the first time or once more."""
         indexes = range(self.options.n)
-        if self.options.logprobs is None:
+        if self.prompt.has_events:
+            self._event_writers = [self.consumer.event_writer(i) for i in indexes]
+        elif self.options.logprobs is None:
             self._writers = [self.consumer.text_writer(i) for i in indexes]
         else:
             self._logprobs_writers = [self.consumer.logprobs_writer(i) for i in indexes]
@@ -86,17 +97,28 @@ class FakeGeneration:
         text = b"".join(entry.token for entry in entries).decode()
         self._logprobs_writers[index](text, entries)
 
+    def events(
+        self, *events: AnswerEvent, index: int = 0, tokens: Sequence[TokenLogprob] = ()
+    ) -> None:
+        """What one frame of an answer in an output format says, and the tokens released with it."""
+        self.usage.completion_tokens[index] += len(tokens) or 1
+        self._event_writers[index](events, tokens)
+
     def _token(self, text: str, index: int) -> None:
-        if self.options.logprobs is None:
+        tokens = (TokenLogprob(text.encode(), -0.5, ()),)
+        if self.prompt.has_events:
+            wanted = tokens if self.options.logprobs is not None else ()
+            self.events(ContentDelta(text), index=index, tokens=wanted)
+        elif self.options.logprobs is None:
             self.text(text, index)
         else:
-            self.tokens(TokenLogprob(text.encode(), -0.5, ()), index=index)
+            self.tokens(*tokens, index=index)
 
-    def finish(self, index: int = 0, reason: Finish = "stop") -> None:
-        """An output ends."""
-        self.consumer.on_finish(
-            index, OutputResult(reason, self.usage.completion_tokens[index], None)
-        )
+    def finish(self, index: int = 0, reason: Finish = "stop", *, reasoning: int = 0) -> None:
+        """An output ends; so many of its tokens were thoughts."""
+        self.usage.reasoning_tokens[index] = reasoning
+        num_tokens = self.usage.completion_tokens[index]
+        self.consumer.on_finish(index, OutputResult(reason, num_tokens, None, reasoning))
 
     def done(self) -> None:
         """All outputs have ended."""
@@ -118,14 +140,18 @@ class FakeGeneration:
 
 @dataclass
 class FakeBackend:
-    """Answers every request with `texts`, or, where they are None, leaves that to the test.
+    """Answers every request with `texts`, or as `play` does, or leaves that to the test.
+
+    Answers come as events where functions may be called, or where `output_format` says so.
 
     `render_gate` holds rendering up until it is set; the errors are raised where their names say.
     """
 
     texts: Sequence[str] | None = ("Hello", " world")
+    play: Callable[[FakeGeneration], None] | None = None
     models: Sequence[ServedModel] = (MODEL,)
     is_ready: bool = True
+    output_format: str = ""
     render_gate: asyncio.Event | None = None
     render_error: Exception | None = None
     generate_error: Exception | None = None
@@ -147,7 +173,9 @@ class FakeBackend:
                 raise
         if self.render_error is not None:
             raise self.render_error
-        return RenderedPrompt(request.model, range(10), Decoder(model=request.model))
+        output_format = self.output_format or ("hermes" if request.tools else "")
+        decoder = Decoder(model=request.model, output_format=output_format)
+        return RenderedPrompt(request.model, range(10), decoder)
 
     def generate(
         self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
@@ -157,7 +185,9 @@ class FakeBackend:
         generation = FakeGeneration(prompt, options, consumer)
         self.generations.append(generation)
         self._started.put_nowait(generation)
-        if self.texts is not None:
+        if self.play is not None:
+            asyncio.get_running_loop().call_soon(self.play, generation)
+        elif self.texts is not None:
             asyncio.get_running_loop().call_soon(generation.answer, self.texts)
         return generation
 
