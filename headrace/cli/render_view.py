@@ -8,9 +8,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge.openai.backend_errors import as_client_sees
 from headrace.cli.render_request import FileRequest
 from headrace.cli.render_tokenizers import ModelFacts, Tokenizer
 from headrace.client.conversation import render_request
+from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.render_pb2 import BlockDigestParams, RenderResponse
 from headrace.worker.v1.generation_pb2 import Guide
 
@@ -55,7 +57,10 @@ async def rendered_view(
     blocks.model = blocks.model or facts.name
     wire = render_request(request.chat.prompt_request(facts.name))
     wire.block_digests.CopyFrom(blocks)
-    response = await tokenizer.render(wire)
+    try:
+        response = await tokenizer.render(wire)
+    except ServiceError as error:
+        raise as_client_sees(error, request.chat) from error
     ids = tuple(response.prompt_token_ids)
     return RenderedView(
         request,

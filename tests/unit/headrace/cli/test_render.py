@@ -17,9 +17,11 @@ from headrace.cli.render import main
 from headrace.cli.render_report import json_report, page
 from headrace.cli.render_request import read_file_request
 from headrace.cli.render_tokenizers import ModelFacts
-from headrace.cli.render_view import rendered_view
+from headrace.cli.render_view import RenderedView, rendered_view
 from headrace.cli.tables import load_settings
+from headrace.common.v1 import errors_pb2
 from headrace.digest import block_digests, root_digest
+from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
 from headrace.tokenizer.v1.render_pb2 import (
     BlockDigestParams,
@@ -266,16 +268,18 @@ async def test_a_service_gives_the_same(rendered: Rendered, cache: Path, tmp_pat
 
 
 class ScriptedTokenizer:
-    """Answers every rendering with one response; each id says its number."""
+    """Answers every rendering with one response or error; each id says its number."""
 
     facts = ModelFacts("scripted", 100, "f" * 32)
 
-    def __init__(self, response: RenderResponse) -> None:
+    def __init__(self, response: RenderResponse | ServiceError) -> None:
         self._response = response
         self.asked = RenderRequest()
 
     async def render(self, request: RenderRequest) -> RenderResponse:
         self.asked = request
+        if isinstance(self._response, ServiceError):
+            raise self._response
         return self._response
 
     async def decode(self, token_ids: Sequence[int], *, keep_special_tokens: bool) -> str:
@@ -318,11 +322,7 @@ async def test_a_guide_is_shown_to_be_read(guide: Guide, shown: str) -> None:
     decoder = Decoder(output_format="qwen3+hermes", begins_in_reasoning=True)
     response = RenderResponse(prompt_token_ids=[3, 4], decoder=decoder, guide=guide)
     tokenizer = ScriptedTokenizer(response)
-    body = b'{"model": "scripted", "messages": [{"role": "user", "content": "Hello"}]}'
-    request = read_file_request(body, load_settings("edge", EdgeSettings, None), None, ["scripted"])
-    view = await rendered_view(
-        tokenizer, request, BlockDigestParams(block_size=8), with_texts=False
-    )
+    view = await _view(tokenizer)
     document = json.loads(json_report(view))
 
     assert f"--- guide: {shown}" in page(view)
@@ -333,3 +333,24 @@ async def test_a_guide_is_shown_to_be_read(guide: Guide, shown: str) -> None:
         assert document["guide"]["text"] == _LARK
     assert tokenizer.asked.messages[0].content == "Hello"
     assert tokenizer.asked.block_digests == BlockDigestParams(block_size=8, model="scripted")
+
+
+async def test_a_refusal_names_the_clients_own_field() -> None:
+    """What the tokenizer calls a tool's parameters stands elsewhere in the body."""
+    reason = errors_pb2.ERROR_REASON_INVALID_REQUEST
+    tokenizer = ScriptedTokenizer(ServiceError(reason, "not that", "tools[0].parameters"))
+    function = {"name": "look", "parameters": {"type": "object"}}
+    with pytest.raises(ServiceError, match="not that") as refused:
+        await _view(tokenizer, tools=[{"type": "function", "function": function}])
+
+    assert refused.value.param == "tools[0].function.parameters"
+
+
+async def _view(tokenizer: ScriptedTokenizer, **fields: object) -> RenderedView:
+    messages = [{"role": "user", "content": "Hello"}]
+    body = json.dumps({"model": "scripted", "messages": messages, **fields}).encode()
+    settings = load_settings("edge", EdgeSettings, None)
+    request = read_file_request(body, settings, None, ["scripted"])
+    return await rendered_view(
+        tokenizer, request, BlockDigestParams(block_size=8), with_texts=False
+    )
