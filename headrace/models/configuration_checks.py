@@ -12,7 +12,12 @@ from headrace.models.directory import open_model_directory, read_chat_template, 
 from headrace.models.refusal import UnservableError
 
 NEEDED_FILES = ("config.json", "tokenizer.json", "openvino_model.xml", "openvino_model.bin")
-OPTIONAL_FILES = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")
+OPTIONAL_FILES = (
+    "generation_config.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
+)
 LAYOUT_FILES = (*NEEDED_FILES, *OPTIONAL_FILES)
 """What a model directory holds; nothing else of a folder or a repository is taken."""
 

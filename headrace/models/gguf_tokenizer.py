@@ -22,6 +22,8 @@ _SPECIAL_IDS = {
 }
 """Names in tokenizer_config.json and in GGUF."""
 
+_NAMED_TEMPLATE = "tokenizer.chat_template."
+
 
 def check_tokenizer(metadata: Metadata) -> None:
     """Raise UnservableError for a tokenizer that would have to be guessed, or none."""
@@ -106,7 +108,7 @@ def tokenizer_settings(metadata: Metadata) -> dict[str, Any]:
     architecture = metadata["general.architecture"]
     settings = {
         "add_bos_token": metadata.get("tokenizer.ggml.add_bos_token", False),
-        "chat_template": metadata["tokenizer.chat_template"],
+        "chat_template": _chat_template(metadata),
         "clean_up_tokenization_spaces": False,
         "model_max_length": metadata[f"{architecture}.context_length"],
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -118,3 +120,17 @@ def tokenizer_settings(metadata: Metadata) -> dict[str, Any]:
         if token_id is not None:
             settings[name] = tokens[token_id]
     return dict(sorted(settings.items()))
+
+
+def _chat_template(metadata: Metadata) -> str | list[dict[str, str]]:
+    """The template; with those that have names, a list of all."""
+    default: str = metadata["tokenizer.chat_template"]
+    named = {
+        key.removeprefix(_NAMED_TEMPLATE): value
+        for key, value in metadata.items()
+        if key.startswith(_NAMED_TEMPLATE)
+    }
+    if not named:
+        return default
+    both = {"default": default, **named}
+    return [{"name": name, "template": text} for name, text in sorted(both.items())]

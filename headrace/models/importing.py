@@ -92,16 +92,18 @@ def _take_in(path: Path, work: Path, name: str, progress: Progress) -> Path:
     """Convert or copy `path` into a folder of `work`. Raises UnservableError."""
     if path.is_dir():
         check_layout(path)
-        files = [path / file for file in LAYOUT_FILES if (path / file).is_file()]
+        files = [file for file in LAYOUT_FILES if (path / file).is_file()]
         folder = empty_folder(work)
+        for file in files:
+            (folder / file).parent.mkdir(exist_ok=True)
         if path.is_relative_to(work):
             for file in files:
-                (folder / file.name).hardlink_to(file)
+                (folder / file).hardlink_to(path / file)
             return folder
-        require_space(work, sum(file.stat().st_size for file in files), name)
+        require_space(work, sum((path / file).stat().st_size for file in files), name)
         progress.begin(f"Copying {name}")
         for file in files:
-            shutil.copyfile(file, folder / file.name)
+            shutil.copyfile(path / file, folder / file)
         progress.end()
         return folder
     if not _is_gguf(path):

@@ -80,6 +80,7 @@ def _fetch_repository(
     for name in LAYOUT_FILES:
         if name in names:
             address = f"{endpoint}/{model}/resolve/{quote(revision)}/{name}"
+            (folder / name).parent.mkdir(exist_ok=True)
             downloader.fetch(address, folder / name)
     return revision
 
@@ -99,6 +100,7 @@ def _forget_other_revisions(folder: Path, revision: str) -> None:
     """What an earlier run fetched counts only when it is of the same revision."""
     note = folder / "revision"
     if not note.exists() or note.read_text(encoding="utf-8") != revision:
-        for file in folder.iterdir():
-            file.unlink()
+        for file in folder.rglob("*"):
+            if not file.is_dir():
+                file.unlink()
         note.write_text(revision, encoding="utf-8")

@@ -6,6 +6,7 @@ import pytest
 from headrace.models.directory import (
     open_model_directory,
     read_chat_template,
+    read_chat_templates,
     tokenizer_fingerprint,
 )
 from headrace.runtime.errors import StartError
@@ -108,6 +109,45 @@ def test_the_default_of_several_templates_counts(folder: Path) -> None:
     write(folder, "tokenizer_config.json", {"chat_template": several})
 
     assert read_chat_template(folder) == "d"
+
+
+def test_all_named_templates_are_read(folder: Path) -> None:
+    """From the list in tokenizer_config.json, or beside the template file, as transformers does."""
+    several = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
+    write(folder, "tokenizer_config.json", {"chat_template": several})
+    assert read_chat_templates(folder) == {"default": "d", "tool_use": "t"}
+
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("more")
+    assert read_chat_templates(folder) == {"default": "d", "tool_use": "more"}
+
+    (folder / "chat_template.jinja").write_text("file")
+    (folder / "additional_chat_templates" / "tool_use.jinja").unlink()
+    assert read_chat_templates(folder) == {"default": "file"}
+
+
+@pytest.mark.parametrize("value", [{"default": "d"}, 1, [{"name": "tool_use", "template": None}]])
+def test_a_template_that_is_no_text_is_refused(folder: Path, value: object) -> None:
+    """Whichever of them it is."""
+    write(folder, "tokenizer_config.json", {"chat_template": value})
+
+    with pytest.raises(StartError, match="chat_template is not text"):
+        read_chat_templates(folder)
+
+
+def test_the_fingerprint_follows_every_template(folder: Path) -> None:
+    """A template for tools, its text and its name are all part of it."""
+    more = folder / "additional_chat_templates"
+    more.mkdir()
+    seen = {tokenizer_fingerprint(folder)}
+    (more / "tool_use.jinja").write_text("one")
+    seen.add(tokenizer_fingerprint(folder))
+    (more / "tool_use.jinja").write_text("two")
+    seen.add(tokenizer_fingerprint(folder))
+    (more / "tool_use.jinja").rename(more / "rag.jinja")
+    seen.add(tokenizer_fingerprint(folder))
+
+    assert len(seen) == 4
 
 
 def test_a_template_that_is_not_utf8_is_refused(folder: Path) -> None:

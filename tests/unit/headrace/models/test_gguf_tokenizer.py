@@ -89,6 +89,18 @@ def test_whole_tokens_win_over_merges_in_llama_3_only(metadata: dict[str, Any]) 
     assert tokenizer_of(metadata).encode("zqzq").tokens == ["z", "q", "z", "q"]
 
 
+def test_named_templates_are_taken(metadata: dict[str, Any]) -> None:
+    """Beside the default one there may be one for tools; alone the default is no list."""
+    default = metadata["tokenizer.chat_template"]
+    assert tokenizer_settings(metadata)["chat_template"] == default
+
+    metadata["tokenizer.chat_template.tool_use"] = "tools"
+    assert tokenizer_settings(metadata)["chat_template"] == [
+        {"name": "default", "template": default},
+        {"name": "tool_use", "template": "tools"},
+    ]
+
+
 def test_settings_name_only_what_the_file_names(metadata: dict[str, Any]) -> None:
     """Special tokens that the file does not name are absent, not guessed."""
     settings = tokenizer_settings(metadata)

@@ -11,6 +11,8 @@ from headrace.runtime.errors import StartError
 from headrace.runtime.progress import Progress
 from tests.unit.headrace.models.model_folders import FILES, write_folder
 
+TOOL_TEMPLATE = "additional_chat_templates/tool_use.jinja"
+
 
 class Trial:
     """Stands for the services: takes everything, or refuses or fails as it is told."""
@@ -42,6 +44,19 @@ def test_a_directory_is_copied_tried_out_and_recorded(tmp_path: Path) -> None:
     assert {file.name for file in folder.iterdir()} == {*FILES, "headrace.json"}
     assert find_faults(folder) == []
     assert read_receipt(folder)["source"] == str(source)
+
+
+def test_the_template_for_tools_is_taken(tmp_path: Path) -> None:
+    """It stands in a folder of its own, and the receipt knows it."""
+    source = write_folder(tmp_path / "m")
+    (source / "additional_chat_templates").mkdir()
+    (source / TOOL_TEMPLATE).write_text("{{ tools }}")
+
+    folder = take(source, tmp_path / "cache")
+
+    assert (folder / TOOL_TEMPLATE).read_text() == "{{ tools }}"
+    assert find_faults(folder) == []
+    assert TOOL_TEMPLATE in read_receipt(folder)["files"]
 
 
 def test_nothing_but_the_model_stays(tmp_path: Path) -> None:

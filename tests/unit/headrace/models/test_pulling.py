@@ -68,6 +68,16 @@ def test_an_interrupted_pull_goes_on(hub: FileServer, tmp_path: Path) -> None:
     assert not any(path.endswith("openvino_model.xml") for path, _ in hub.requests)
 
 
+def test_the_template_for_tools_is_fetched(hub: FileServer, tmp_path: Path) -> None:
+    """Into a folder of its own, and the receipt knows it."""
+    name = "additional_chat_templates/tool_use.jinja"
+    hub.add_repository("a/tools", {**FILES, name: b"{{ tools }}"})
+    folder = pull(hub, tmp_path, "a/tools")
+
+    assert (folder / name).read_bytes() == b"{{ tools }}"
+    assert find_faults(folder) == []
+
+
 def test_files_of_two_revisions_are_never_mixed(hub: FileServer, tmp_path: Path) -> None:
     """When the repository has moved on, everything is fetched anew."""
     hub.cuts[WEIGHTS] = 5
