@@ -120,16 +120,16 @@ class StructuredOutputs:
 
     def schema(self) -> checks.Schema:
         """One alternative a kind."""
-        null = {"type": "null"}
         alternatives = [
             {
+                **checks.json_object.schema(),
                 "properties": {name: check.schema()},
                 "required": [name],
-                "additionalProperties": dict(null),
+                "additionalProperties": {"type": "null"},
             }
             for name, check in STRUCTURED_KINDS.items()
         ]
-        return {**checks.json_object.schema(), "oneOf": alternatives}
+        return {"oneOf": alternatives}
 
 
 response_format = ResponseFormat()

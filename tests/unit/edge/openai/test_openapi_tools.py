@@ -6,6 +6,7 @@ import pytest
 
 from bench.fuzz.schema_book import SchemaBook
 from edge.openai.chat_request import RequestRules, read_chat_request
+from edge.openai.fields import FIELDS
 from edge.openai.openapi import Surface, openapi_document, schema_name
 from edge.openai.request_limits import RequestLimits
 from edge.profile_data import shipped_profiles
@@ -132,6 +133,14 @@ def test_taken_as_described(fields: Any, profile: str) -> None:
     document = {**HELLO, **fields}
     problem = BOOK.problem(schema_name("ChatCompletionRequest", profile), document)
     assert _is_taken(document, profile) == (problem is None), problem
+
+
+@pytest.mark.parametrize("profile", ["openai", "lenient"])
+@pytest.mark.parametrize("name", [spec.name for spec in FIELDS if spec.name not in HELLO])
+def test_null_is_described(name: str, profile: str) -> None:
+    """Null is absent in every field that may be."""
+    problem = BOOK.problem(schema_name("ChatCompletionRequest", profile), {**HELLO, name: None})
+    assert problem is None
 
 
 def _is_taken(document: dict[str, Any], profile: str) -> bool:
