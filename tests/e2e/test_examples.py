@@ -1,5 +1,6 @@
 """What the README and examples/ tell a reader to run does what they say."""
 
+import json
 import re
 import subprocess
 import sys
@@ -45,6 +46,22 @@ def test_grpc_chat(real: Stack) -> None:
 
     assert "Paris" in output
     assert re.search(r"\[(stop|length): \d+ prompt tokens, \d+ of them cached, \d+ comp", output)
+
+
+def test_grpc_tools(real: Stack) -> None:
+    """The function is called as its schema says, and an answer follows."""
+    output = run_example(
+        "grpc_tools.py",
+        *("--worker", real.workers[0].address, "--tokenizer", real.tokenizers[0].address),
+    )
+    call, _, answer = output.partition("\n")
+    found = re.fullmatch(r"get_weather\((\{.*\})\) = (\{.*\})", call)
+
+    assert found is not None
+    asked = json.loads(found[1])
+    assert set(asked) == {"city", "unit"}
+    assert asked["unit"] in ("celsius", "fahrenheit")
+    assert answer.strip()
 
 
 def test_grpcurl_lines(real: Stack) -> None:
