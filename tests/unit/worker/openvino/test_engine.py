@@ -1,8 +1,6 @@
 """The engine around a model that computes nothing: the seam's rules, aborts, failure, stop."""
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -10,10 +8,10 @@ from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
 from headrace.rpc.errors import ServiceError
 from tests.support.event_sinks import CollectingSink
+from tests.unit.worker.openvino.conftest import Start
 from tests.unit.worker.openvino.fakes import (
     END_TOKEN,
     FakeLoader,
-    SuccessorRunner,
     fake_model,
     make_request,
 )
@@ -22,48 +20,6 @@ from worker.engine.openvino.settings import OpenVinoSettings
 from worker.engine.seam import EngineLoad, SamplingParams
 
 _ENGINE_FAILURE = errors_pb2.ERROR_REASON_ENGINE_FAILURE
-
-
-class _Started:
-    """A running engine and the double inside it."""
-
-    def __init__(self, engine: OpenVinoEngine, runner: SuccessorRunner) -> None:
-        self.engine = engine
-        self.runner = runner
-        self.sink = CollectingSink()
-
-        self.hold = runner.gate.close
-        self.release = runner.gate.open
-
-    async def is_held(self) -> None:
-        """Return when the thread is inside a step that `hold` keeps there."""
-        await asyncio.to_thread(self.runner.gate.wait_until_held)
-
-
-Start = Callable[..., Awaitable[_Started]]
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """Starts engines, and stops them after the test."""
-    running: list[_Started] = []
-
-    async def start_engine(num_blocks: int = 64, **settings: object) -> _Started:
-        loader = FakeLoader(num_blocks)
-        engine = OpenVinoEngine(fake_model(), OpenVinoSettings(**settings), loader=loader)
-        await engine.start()
-        running.append(_Started(engine, loader.runner))
-        return running[-1]
-
-    yield start_engine
-    for started in running:
-        started.release()
-        await started.engine.stop()
-        assert started.sink.violations == []
-
-
-def _is_whole(load: EngineLoad) -> bool:
-    return load.free_blocks + load.cached_blocks + load.referenced_blocks == load.total_blocks
 
 
 async def test_an_output_ends_at_its_length(start: Start) -> None:
@@ -145,95 +101,6 @@ async def test_all_events_of_a_sink_come_in_one_object_an_iteration(start: Start
     assert [len(events.keys) for events in calls] == [3, 3, 3, 3]
 
 
-@pytest.mark.parametrize("steps", [0, 1, 3, 5])
-async def test_an_abort_frees_after_the_running_iteration(start: Start, steps: int) -> None:
-    """In prefill (three steps) or decoding: the step that runs is the last to hold its blocks."""
-    one = await start(max_batch_tokens=32)
-    one.hold()
-    one.engine.submit(make_request(0, [5] * 70, max_tokens=100), one.sink)
-    await one.is_held()
-    for _ in range(steps):
-        one.runner.gate.let_one_pass()
-        await one.is_held()
-    one.engine.abort(one.sink, [0])
-    one.engine.submit(make_request(1, (9,), max_tokens=1), one.sink)
-    one.runner.gate.let_one_pass()
-    await one.is_held()
-
-    load = one.engine.load
-    assert (load.referenced_blocks, _is_whole(load)) == (0, True)
-    assert 0 not in one.sink.ended
-    assert one.runner.steps == steps + 1
-
-
-async def test_an_abort_in_the_queue_leaves_nothing(start: Start) -> None:
-    """A waiting output leaves the queue in the iteration that is running, and is never fed."""
-    one = await start(max_num_sequences=1)
-    one.hold()
-    for key in range(3):
-        one.engine.submit(make_request(key, max_tokens=2), one.sink)
-    await one.is_held()
-    one.engine.abort(one.sink, [1])
-    one.runner.gate.let_one_pass()
-    await one.is_held()
-    queued = one.engine.load.queued_outputs
-    one.release()
-    await one.sink.all_ended(0, 2)
-
-    assert queued == 1
-    assert one.sink.token_ids.keys() == {0, 2}
-
-
-async def test_an_aborted_output_is_silent_from_the_next_iteration(start: Start) -> None:
-    """What the running step draws for an aborted output is not emitted."""
-    one = await start()
-    one.hold()
-    one.engine.submit(make_request(0, (5,), max_tokens=100), one.sink)
-    await one.is_held()
-    one.engine.abort(one.sink, [0])
-    other = CollectingSink()
-    one.engine.submit(make_request(1, (9,), max_tokens=2), other)
-    one.release()
-    await other.all_ended(1)
-
-    assert one.sink.started == {}
-    assert one.sink.token_ids == {}
-
-
-async def test_aborting_what_is_unknown_or_ended_does_nothing(start: Start) -> None:
-    """Ended keys, unknown keys and unknown sinks are ignored."""
-    one = await start()
-    one.engine.submit(make_request(0), one.sink)
-    await one.sink.all_ended(0)
-    one.engine.abort(one.sink, [0, 5])
-    one.engine.abort(CollectingSink(), [0])
-    one.engine.submit(make_request(1), one.sink)
-    await one.sink.all_ended(1)
-
-    assert len(one.sink.token_ids[1]) == 4
-
-
-async def test_many_random_aborts_leave_no_block_behind(start: Start) -> None:
-    """After 200 aborts at random moments a request of the whole pool's size succeeds."""
-    one = await start(num_blocks=32)
-    chance = random.Random(3)
-    for key in range(200):
-        prompt = [chance.randrange(60) for _ in range(chance.randrange(1, 60))]
-        one.engine.submit(make_request(key, prompt, max_tokens=50), one.sink)
-        if chance.random() < 0.5:
-            await asyncio.sleep(0)
-        for victim in {chance.randrange(key + 1), key - 5}:
-            one.engine.abort(one.sink, [victim])
-        assert _is_whole(one.engine.load)
-    one.engine.abort(one.sink, range(200))
-    one.engine.submit(make_request(500, [7] * 100, max_tokens=29), one.sink)
-    await one.sink.all_ended(500)
-
-    assert one.sink.ended[500].finish_reason == FINISH_REASON_LENGTH
-    assert one.engine.load.referenced_blocks == 0
-    assert _is_whole(one.engine.load)
-
-
 async def test_what_the_pool_cannot_hold_is_refused(start: Start) -> None:
     """The refusal names what is needed and what there is; one token less is taken."""
     one = await start(num_blocks=4)
@@ -286,28 +153,6 @@ async def test_outputs_without_a_place_queue_by_themselves(start: Start) -> None
     assert one.sink.token_ids == {key: list(range(30, 42)) for key in range(5)}
     assert one.engine.load.referenced_blocks == 0
     assert one.engine.load.queued_outputs == 0
-
-
-@pytest.mark.parametrize("victims", [[0], [1, 2], [0, 1, 3]])
-@pytest.mark.parametrize("steps", [0, 1, 3, 4])
-async def test_outputs_outlive_the_others(start: Start, steps: int, victims: list[int]) -> None:
-    """In whatever state some outputs of a request are aborted, the others get to their end."""
-    one = await start(max_batch_tokens=32)
-    one.hold()
-    one.engine.submit(make_request(0, [5] * 70, max_tokens=4, n=4), one.sink)
-    await one.is_held()
-    for _ in range(steps):
-        one.runner.gate.let_one_pass()
-        await one.is_held()
-    one.engine.abort(one.sink, victims)
-    one.release()
-    left = sorted({0, 1, 2, 3} - set(victims))
-    await one.sink.all_ended(*left)
-
-    assert [one.sink.token_ids[key] for key in left] == [[6, 7, 8, 9]] * len(left)
-    assert not one.sink.ended.keys() & set(victims)
-    load = one.engine.load
-    assert (load.referenced_blocks, load.queued_outputs, _is_whole(load)) == (0, 0, True)
 
 
 async def test_penalties_see_a_prefix_and_survive_preemption(start: Start) -> None:
