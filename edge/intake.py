@@ -74,10 +74,19 @@ def _labels(chat: ChatRequest) -> dict[str, object]:
         "safety_identifier": _cut(chat.safety_identifier),
         "store": chat.store or None,
         "num_metadata": chat.num_metadata or None,
+        "num_tools": len(chat.tools) or None,
+        "tool_choice": _choice_label(chat) if chat.tools else None,
         "ignored": list(map(_cut, chat.ignored[:_MAX_LOGGED])) or None,
         "clamped": dict(chat.clamped) or None,
     }
     return {name: value for name, value in labels.items() if value is not None}
+
+
+def _choice_label(chat: ChatRequest) -> str:
+    """The kind of the choice; names of functions are the client's own matter."""
+    if chat.shape.is_named:
+        return "named"
+    return "required" if chat.tool_choice.required else "auto"
 
 
 _MAX_LOGGED = 32

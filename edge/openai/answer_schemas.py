@@ -6,16 +6,21 @@ Objects are closed and whole: a key that an answer has and its schema lacks is a
 from typing import get_args
 
 from edge.openai.checks import Schema
+from edge.openai.finish import FinishReason
 from edge.openai.logprobs import LEAST_LOGPROB
 from edge.openai.profile import Profile
-from headrace.client.answers import Finish
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _NULL: Schema = {"type": "null"}
 _TEXT: Schema = {"type": "string"}
 _EMPTY: Schema = {"type": "object", "maxProperties": 0}
-_FINISHES = list(get_args(Finish))
+_FINISHES = list(get_args(FinishReason))
 _LOGPROBS = "ChoiceLogprobs"
+_CALL = "ToolCall"
+_CALL_DELTA = "ToolCallDelta"
+_FUNCTION = "FunctionCall"
+_FUNCTION_DELTA = "FunctionCallDelta"
+_CALL_ID: Schema = {"type": "string", "pattern": "^call_[a-zA-Z0-9]{24}$"}
 
 
 def usage_schema(profile: Profile) -> Schema:
@@ -50,14 +55,22 @@ def usage_schema(profile: Profile) -> Schema:
 
 def completion_schema(profile: Profile, usage: Schema) -> Schema:
     """A whole answer; `usage` is the schema of its usage, or a reference to it."""
+    calls = {"type": "array", "minItems": 1, "items": reference(_CALL)}
+    told: dict[str, Schema] = {
+        "tool_calls": calls,
+        "function_call": reference(_FUNCTION),
+        "reasoning_content": _TEXT,
+    }
     message = _closed(
         {
             "role": {"const": "assistant"},
-            "content": _TEXT,
+            "content": _or_null(_TEXT),
+            **told,
             "refusal": _NULL,
             "annotations": {"type": "array", "maxItems": 0},
-            **dict.fromkeys(profile.message_extras, _NULL),
-        }
+            **{name: _or_null(told[name]) for name in profile.message_extras},
+        },
+        optional=tuple(name for name in told if name not in profile.message_extras),
     )
     choice = _closed(
         {
@@ -74,10 +87,20 @@ def completion_schema(profile: Profile, usage: Schema) -> Schema:
 
 def chunk_schema(usage: Schema) -> Schema:
     """One event of a streamed answer; `usage` is there where it was asked for."""
-    delta = _closed(
-        {"role": {"const": "assistant"}, "content": _TEXT, "refusal": _NULL},
-        optional=("role", "content", "refusal"),
-    )
+    told: dict[str, Schema] = {
+        "role": {"const": "assistant"},
+        "content": _or_null(_TEXT),
+        "tool_calls": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1,
+            "items": reference(_CALL_DELTA),
+        },
+        "function_call": reference(_FUNCTION_DELTA),
+        "reasoning_content": _TEXT,
+        "refusal": _NULL,
+    }
+    delta = _closed(told, optional=tuple(told))
     choice = _closed(
         {
             "index": _COUNT,
@@ -119,9 +142,25 @@ def shared_schemas() -> dict[str, Schema]:
         "data": {"type": "array", "items": reference("Model")},
     }
     return {
+        **_call_schemas(),
         _LOGPROBS: _closed({"content": content, "refusal": _NULL}),
         "Model": _closed(model),
         "ModelList": _closed(models),
+    }
+
+
+def _call_schemas() -> dict[str, Schema]:
+    """Calls whole and streamed, where all but the index and the arguments come once."""
+    function: dict[str, Schema] = {"name": _TEXT, "arguments": _TEXT}
+    kind: Schema = {"const": "function"}
+    call = {"id": _CALL_ID, "type": kind, "function": reference(_FUNCTION)}
+    first = {"index": _COUNT, **call, "function": _closed(function)}
+    later = {"index": _COUNT, "function": _closed({"arguments": _TEXT})}
+    return {
+        _FUNCTION: _closed(function),
+        _FUNCTION_DELTA: _closed(function, optional=("name",)),
+        _CALL: _closed(call),
+        _CALL_DELTA: {"oneOf": [_closed(first), _closed(later)]},
     }
 
 

@@ -10,9 +10,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from tests.conformance.call_scenes import FINISHES, SCENES, TOOLS
 from tests.conformance.golden_files import FOLDER, GoldenFiles
 from tests.conformance.transcripts import masked
+from tests.support.call_scenes import FINISHES, SCENES, TOOLS
 from tests.support.chat_requests import WHOLE
 from tests.support.edge_server import HELLO, raw_client, running_edge
 from tests.support.fake_backend import MODEL, FakeBackend, FakeGeneration
