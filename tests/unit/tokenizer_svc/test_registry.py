@@ -27,6 +27,26 @@ def test_the_format_is_found_out(tmp_path: Path, document: dict[str, Any]) -> No
     assert model.decoder().output_format == "text"
 
 
+def test_the_template_for_tools_tells_the_format_too(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    """Models with several templates write calls in that one only."""
+    write_model(tmp_path / "m", document, more_templates={"tool_use": HERMES, "rag": "</think>"})
+    model = load_models(_settings(tmp_path / "m"), ModelsSettings()).find("m")
+
+    assert model.output_format == "hermes"
+
+
+def test_a_template_for_tools_that_cannot_be_compiled_stops_the_start(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    """Else it would be found out with the first request that has tools."""
+    write_model(tmp_path / "m", document, more_templates={"tool_use": "{% for %}"})
+
+    with pytest.raises(StartError, match="cannot be compiled"):
+        load_models(_settings(tmp_path / "m"), ModelsSettings())
+
+
 def test_a_model_without_template_writes_text(tmp_path: Path, document: dict[str, Any]) -> None:
     """Nothing is known of it."""
     write_model(tmp_path / "m", document, template=None)
