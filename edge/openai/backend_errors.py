@@ -32,18 +32,10 @@ def as_client_sees(error: ServiceError, chat: ChatRequest) -> ServiceError:
     if _GUIDE.fullmatch(error.param):
         return _about_guide(error, chat)
     if error.param == "thinking":
-        return replace(error, param=chat.origins.thinking_param)
+        return _told(error, chat.origins.thinking_param)
     if chat.shape.calls_as == "functions" and error.param.partition(".")[0] in _LEGACY:
-        return replace(error, param=_LEGACY[error.param.partition(".")[0]])
+        return _told(error, _LEGACY[error.param.partition(".")[0]])
     return error
-
-
-def function_param(chat: ChatRequest, index: int) -> str:
-    """The client's path to the function that the backend has at `index`."""
-    place = chat.origins.tool_indexes[index]
-    return (
-        f"functions[{place}]" if chat.shape.calls_as == "functions" else f"tools[{place}].function"
-    )
 
 
 def _about_tool(
@@ -51,28 +43,43 @@ def _about_tool(
 ) -> ServiceError:
     if index >= len(chat.origins.tool_indexes):
         return error
-    param = function_param(chat, index)
+    place = chat.origins.tool_indexes[index]
+    is_older = chat.shape.calls_as == "functions"
+    param = f"functions[{place}]" if is_older else f"tools[{place}].function"
     if field is None:
-        return replace(error, param=param)
-    told = replace(error, param=f"{param}.{field}")
+        return _told(error, param)
+    param = f"{param}.{field}"
     if field != "parameters" or error.reason != _INVALID:
-        return told
-    message = problems.invalid_schema_message("function", chat.tools[index].name, error.message)
-    return replace(told, message=message, openai_code=problems.INVALID_PARAMETERS_CODE)
+        return _told(error, param)
+    name = chat.tools[index].name
+    message = problems.invalid_schema_message("function", name, _schema_problem(error, name))
+    code = problems.INVALID_PARAMETERS_CODE
+    return replace(error, param=param, message=message, openai_code=code)
 
 
 def _about_guide(error: ServiceError, chat: ChatRequest) -> ServiceError:
     """A guide is that of the content where there is one, else that of the calls."""
-    guide = chat.content_guide
+    guide, param = chat.content_guide, chat.content_guide_param
     if guide is None:
-        return replace(error, param=chat.shape.calls_as or error.param)
-    told = replace(error, param=chat.content_guide_param)
-    is_format = chat.content_guide_param == "response_format"
-    if not is_format or guide.kind != "json_schema" or error.reason != _INVALID:
-        return told
-    return replace(
-        told,
-        message=problems.invalid_schema_message(
-            "response_format", chat.origins.schema_name, error.message
-        ),
-    )
+        return _told(error, chat.shape.calls_as or error.param or "")
+    if param != "response_format" or guide.kind != "json_schema" or error.reason != _INVALID:
+        return _told(error, param)
+    name = chat.origins.schema_name
+    message = problems.invalid_schema_message(param, name, _schema_problem(error, name))
+    return replace(error, param=param, message=message)
+
+
+def _told(error: ServiceError, param: str) -> ServiceError:
+    """The error with another parameter, also where its sentence begins with it."""
+    own = error.param or ""
+    rest = error.message.removeprefix(own)
+    message = error.message if rest == error.message else param + rest
+    return replace(error, param=param, message=message)
+
+
+def _schema_problem(error: ServiceError, name: str) -> str:
+    """What is wrong with a schema, in a sentence that need not say which it is."""
+    rest = error.message.removeprefix(error.param or "")
+    if rest == error.message:
+        return rest
+    return f"schema{rest.removeprefix(f' of `{name}`')}"

@@ -123,3 +123,34 @@ def test_what_an_error_knows_is_kept() -> None:
     told = as_client_sees(error, TOOLS)
 
     assert ("t", True, INVALID) == (told.openai_type, told.is_final, told.reason)
+
+
+@pytest.mark.parametrize(
+    ("chat", "param", "message", "seen"),
+    [
+        (
+            TOOLS,
+            "tools[1].parameters",
+            "tools[1].parameters of `second` cannot be enforced: uniqueItems.",
+            "Invalid schema for function 'second': schema cannot be enforced: uniqueItems.",
+        ),
+        (
+            FUNCTIONS,
+            "tools[0].parameters",
+            "tools[0].parameters is no JSON.",
+            "Invalid schema for function 'first': schema is no JSON.",
+        ),
+        (
+            FORMAT,
+            "content_guide",
+            "content_guide cannot be used: the keyword x.",
+            "Invalid schema for response_format 'answer': schema cannot be used: the keyword x.",
+        ),
+        (REGEX, "content_guide", "content_guide cannot be used.", "guided_regex cannot be used."),
+        (FUNCTIONS, "tools", "tools has too many.", "functions has too many."),
+        (TOOLS, "tools[0].name", "tools[0].name is long.", "tools[1].function.name is long."),
+    ],
+)
+def test_sentences(chat: ChatRequest, param: str, message: str, seen: str) -> None:
+    """A sentence that begins with the backend's name begins with the client's."""
+    assert as_client_sees(ServiceError(INVALID, message, param), chat).message == seen
