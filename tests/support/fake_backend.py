@@ -24,6 +24,7 @@ from headrace.client.answers import (
 from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.render_pb2 import Decoder
+from headrace.worker.v1.generation_pb2 import Guide
 
 ALL_SAMPLING = frozenset(
     (
@@ -152,6 +153,7 @@ class FakeBackend:
     models: Sequence[ServedModel] = (MODEL,)
     is_ready: bool = True
     output_format: str = ""
+    guide: Guide | None = None
     render_gate: asyncio.Event | None = None
     render_error: Exception | None = None
     generate_error: Exception | None = None
@@ -175,7 +177,7 @@ class FakeBackend:
             raise self.render_error
         output_format = self.output_format or ("hermes" if request.tools else "")
         decoder = Decoder(model=request.model, output_format=output_format)
-        return RenderedPrompt(request.model, range(10), decoder)
+        return RenderedPrompt(request.model, range(10), decoder, self.guide)
 
     def generate(
         self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
