@@ -79,9 +79,10 @@ class ContentRules:
             if named.get(key) is not None:
                 check(f"{param}.{key}", named[key])
         schema = checks.json_object(f"{param}.schema", _given(param, named, "schema"))
+        text = _text("response_format", schema)
         if self._is_strict and named.get("strict"):
             _check_strict(name, schema)
-        return ContentGuide("json_schema", _text("response_format", schema)), name
+        return ContentGuide("json_schema", text), name
 
     def _schema_beside(self, param: str, schema: Any) -> tuple[ContentGuide, str]:
         if self._is_strict:

@@ -92,14 +92,15 @@ def _object_problems(node: Mapping[str, Any]) -> Iterator[str]:
     properties, required = node.get("properties", {}), node.get("required", [])
     if not isinstance(properties, dict):
         return
-    listed = required if isinstance(required, list) else []
+    listed = [str(name) for name in required] if isinstance(required, list) else []
+    known = frozenset(listed)
     text = "'required' is required to be supplied and to be an array including every key in"
     for name in properties:
-        if name not in listed:
+        if name not in known:
             yield f"{text} properties. Missing '{problems.shown(name)}'."
     for name in listed:
-        if not isinstance(name, str) or name not in properties:
-            yield f"{text} properties. Extra required key '{problems.shown(str(name))}' supplied."
+        if name not in properties:
+            yield f"{text} properties. Extra required key '{problems.shown(name)}' supplied."
 
 
 def _children(node: Mapping[str, Any]) -> Iterator[tuple[_Context, Any]]:

@@ -203,6 +203,7 @@ def test_bounds(profile: str) -> None:
         ("response_format", json_schema()),
         ("guided_json", deep),
         ("response_format", json_schema(schema=deep)),
+        ("response_format", json_schema(schema=deep, strict=True)),
     ):
         with pytest.raises(ServiceError) as caught:
             parse_chat_request(json.dumps({**BASE, field: value}).encode(), rules)

@@ -1,5 +1,6 @@
 """OpenAI's rules for strict schemas, in its words."""
 
+import time
 from typing import Any
 
 import pytest
@@ -118,6 +119,17 @@ def test_kept(schema: dict[str, Any]) -> None:
 def test_broken(schema: dict[str, Any], problem: str) -> None:
     """Each rule that is broken is told with the place."""
     assert strict_schema_problem(schema) == problem
+
+
+def test_cost_grows_with_the_size_alone() -> None:
+    """A schema as large as a request may have is checked in a moment: it is read once."""
+    schema = closed(**{f"p{n}": STRING for n in range(20_000)})
+
+    before = time.process_time()
+    problem = strict_schema_problem(schema)
+
+    assert problem == "20000 object properties exceeds limit of 5000."
+    assert time.process_time() - before < 2
 
 
 def test_long_names_are_cut() -> None:
