@@ -44,6 +44,7 @@ FILES: list[FileDescriptor] = [
     )
 ]
 ATTACH = "tests/contract/test_attach.py"
+ATTACH_LIFE = "tests/contract/test_attach_life.py"
 EDGE = "tests/contract/test_edge_streams.py"
 GENERATE = "tests/contract/test_generate.py"
 MESSAGES = "tests/contract/test_tokenizer_messages.py"
@@ -61,9 +62,9 @@ BIAS = f"{MAPPING}::test_logit_bias_is_bounded"
 READERS: dict[str, str] = {
     "common.v1.FrameHeader.sequence": f"{ATTACH}::test_a_gap_in_the_numbering_ends_the_stream",
     "common.v1.FrameHeader.last_received_sequence": (
-        f"{ATTACH}::test_an_acknowledgement_of_what_was_not_sent_ends_the_stream"
+        f"{ATTACH_LIFE}::test_an_acknowledgement_of_what_was_not_sent_ends_the_stream"
     ),
-    "common.v1.FrameHeader.hello": f"{ATTACH}::test_a_missing_hello_ends_the_stream",
+    "common.v1.FrameHeader.hello": f"{ATTACH_LIFE}::test_a_missing_hello_ends_the_stream",
     "common.v1.FrameHeader.draining": (
         f"{EDGE}::test_a_draining_worker_gets_nothing_new_and_what_runs_ends"
     ),
