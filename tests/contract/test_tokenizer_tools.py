@@ -27,6 +27,7 @@ TEMPLATES = {
     "showing": SHOWING,
     "thinking": THINKING,
     "always": TEMPLATE + "<think>{# </think> #}",
+    "mistral": TEMPLATE + "{# [TOOL_CALLS] #}",
     "refusing": SHOWING + "{{ raise_exception('No waiting.') if 'wait' in (tools | string) }}",
 }
 
@@ -160,7 +161,28 @@ async def test_a_template_that_refuses_the_tools_names_them(registry: ModelRegis
     assert "refused these tools: No waiting." in error.message
 
 
-@pytest.mark.parametrize("model", ["plain", "showing", "thinking"])
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ("hermes", '<tool_call>\n{"name": '),
+        ("llama3_json", '{"name": <name of the function>, "parameters": '),
+        ("mistral", '[TOOL_CALLS] [{"name": '),
+        ("qwen3_coder", "<function=name_of_the_function>"),
+        ("qwen3+mistral", '[TOOL_CALLS] [{"name": '),
+    ],
+)
+async def test_the_description_is_of_the_format_that_is_read(
+    registry: ModelRegistry, asked: str, part: str
+) -> None:
+    """The model is told to write what the answer's parser understands."""
+    request = RenderRequest(messages=[USER], tools=[WAIT], output_format=asked, model="plain")
+    async with running_tokenizer(registry) as tokenizer:
+        text = await prompt(tokenizer, request)
+
+    assert part in text.split("\n</tools>\n")[1]
+
+
+@pytest.mark.parametrize("model", ["plain", "showing", "thinking", "mistral"])
 async def test_counting_counts_the_tools(registry: ModelRegistry, model: str) -> None:
     """As many tokens as the prompt that Render makes."""
     conversation = Conversation(messages=[USER], tools=[LOOK, WAIT])

@@ -68,6 +68,15 @@ def test_it_is_found_out_what_is_shown(pairs: dict[str, Pair], family: str) -> N
     assert templates.with_tools is not templates.default
 
 
+def test_what_the_assistant_says_first_is_not_the_users(pairs: dict[str, Pair]) -> None:
+    """A template that takes the first message for the user's, whoever says it, gets one."""
+    template = pairs["llama3.1"].templates.with_tools
+    said = {"role": "assistant", "content": "I said this."}
+    text = template.text(template.prepared(Conversation([said], [LOOK])))
+
+    assert text.split("I said this.")[0].endswith("assistant<|end_header_id|>\n\n")
+
+
 @pytest.mark.parametrize("family", SHOWING_FAMILIES)
 def test_every_conversation_is_rendered_with_tools(pairs: dict[str, Pair], family: str) -> None:
     """What a template refuses is rewritten with tools as without, and the tools are shown."""
