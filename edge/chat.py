@@ -167,7 +167,7 @@ class ChatHandler:
         scope.prompt_tokens = generation.usage.prompt_tokens
         scope.cached_prompt_tokens = generation.usage.cached_prompt_tokens
         scope.completion_tokens = sum(generation.usage.completion_tokens)
-        scope.labels = {**scope.labels, **_call_labels(consumer.tallies)}
+        scope.labels = {**scope.labels, **_answer_labels(generation, consumer.tallies)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +202,10 @@ def _seen_by(chat: ChatRequest) -> Iterator[None]:
         raise seen from error
 
 
-def _call_labels(tallies: Sequence[CallTally]) -> dict[str, int]:
-    """How many calls the log line tells of; dropped ones are those that no client heard of."""
+def _answer_labels(generation: Generation, tallies: Sequence[CallTally]) -> dict[str, int]:
+    """What the log line tells of calls and thoughts; dropped calls are those no client heard of."""
     counts = {
+        "reasoning_tokens": sum(generation.usage.reasoning_tokens),
         "num_calls": sum(tally.num_begun for tally in tallies),
         "num_calls_dropped": sum(tally.num_dropped for tally in tallies),
     }

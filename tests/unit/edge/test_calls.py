@@ -141,6 +141,17 @@ async def test_the_log_line_counts(choice: Any, label: str, stream: bool) -> Non
     assert "get_weather" not in repr(line)
 
 
+async def test_the_log_line_counts_thoughts() -> None:
+    """Tokens of thoughts stand beside those of the whole completion."""
+    fields, play = SCENES["everything"]
+    with structlog.testing.capture_logs() as logs:
+        async with running_edge(served(play)) as edge:
+            assert (await ask(edge.port, {**HELLO, **fields, "stream": True})).status == 200
+
+    (line,) = [line for line in logs if line["event"] == "request_served"]
+    assert (line["completion_tokens"], line["reasoning_tokens"], line["num_calls"]) == (11, 1, 2)
+
+
 async def test_the_log_line_without_tools() -> None:
     """A plain request's line has none of it."""
     with structlog.testing.capture_logs() as logs:
@@ -148,7 +159,8 @@ async def test_the_log_line_without_tools() -> None:
             assert (await ask(edge.port, HELLO)).status == 200
 
     (line,) = [line for line in logs if line["event"] == "request_served"]
-    assert not line.keys() & {"num_tools", "tool_choice", "num_calls", "num_calls_dropped"}
+    counts = {"reasoning_tokens", "num_tools", "tool_choice", "num_calls", "num_calls_dropped"}
+    assert not line.keys() & counts
 
 
 @pytest.mark.parametrize("profile", PROFILES)
