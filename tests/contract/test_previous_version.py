@@ -82,7 +82,12 @@ async def asked(tree: Path, addresses: dict[str, Any]) -> dict[str, Any]:
 
 # The last one is there to try the way by which a commit is reached, also while `self` is declared.
 @pytest.mark.parametrize(
-    ("server", "version"), [("this", DECLARED), ("previous", DECLARED), ("previous", "HEAD")]
+    ("server", "version"),
+    [
+        ("this", DECLARED),
+        ("previous", DECLARED),
+        pytest.param("previous", "HEAD", marks=pytest.mark.slow),
+    ],
 )
 async def test_each_versions_client_understands_the_others_services(
     server: str, version: str, tmp_path: Path

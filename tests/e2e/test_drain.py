@@ -87,6 +87,7 @@ async def test_draining_worker(pairs: Stack) -> None:
     await _drain_unseen(pairs, pairs.workers[0])
 
 
+@pytest.mark.slow
 async def test_draining_tokenizer(pairs: Stack) -> None:
     """SIGTERM to one of two tokenizers under load: no client notices, and it ends with 0."""
     await _drain_unseen(pairs, pairs.tokenizers[0])

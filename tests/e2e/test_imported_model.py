@@ -57,6 +57,7 @@ def test_the_command_lists_and_verifies_it(imported: Path) -> None:
     assert model_command("verify", *cache) == "tiny-qwen3  ok\n"
 
 
+@pytest.mark.slow
 async def test_it_answers_over_http(stack: Stack) -> None:
     """Random weights say nothing sensible, but as many tokens as asked for, alike each time."""
     body = chat_body(model="tiny-qwen3", max_tokens=8, temperature=0)

@@ -79,6 +79,7 @@ def serving(log: Path, *arguments: str) -> Iterator[Served]:
                 os.close(pidfd)
 
 
+@pytest.mark.slow
 def test_the_printed_line_answers_and_sigterm_ends_all_in_order(tmp_path: Path) -> None:
     """The curl line streams an answer; then edge, worker and tokenizer end, and none is left."""
     with serving(tmp_path / "log", "--workers", "2") as served:
