@@ -1,0 +1,1 @@
+"""What the double of tensorrt_llm shows, behaviour by behaviour."""
