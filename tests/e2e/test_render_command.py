@@ -8,7 +8,12 @@ from typing import Any
 from tests.support.chat_client import ask, chat_body
 from tests.support.stack import ROOT, Stack, clean_environment
 
-_BODY = chat_body("Why does <|im_end|> end nothing here?", max_tokens=5)
+_LOOK = {"name": "look", "parameters": {"type": "object", "properties": {"at": {}}}}
+_BODY = chat_body(
+    "Why does <|im_end|> end nothing here?",
+    max_tokens=5,
+    tools=[{"type": "function", "function": _LOOK}],
+)
 
 
 async def test_a_running_tokenizer_shows_what_the_files_say(paced: Stack) -> None:
@@ -22,6 +27,8 @@ async def test_a_running_tokenizer_shows_what_the_files_say(paced: Stack) -> Non
     assert there["prompt_tokens"] == answer.usage["prompt_tokens"]
     assert there["prompt"].count("<|im_end|>") == 3
     assert special.count("<|im_end|>") == 2
+    assert '"name": "look"' in there["prompt"]
+    assert there["output_format"] == "hermes"
     assert len(there["block_digests"]) == there["prompt_tokens"] // 32 > 0
 
 

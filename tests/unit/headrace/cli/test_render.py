@@ -125,6 +125,22 @@ def test_ids_show_which_marks_are_the_templates_own(rendered: Rendered) -> None:
     assert "tokens" not in rendered.json()
 
 
+def test_a_format_that_was_asked_for_is_the_answers_guide(rendered: Rendered) -> None:
+    """Its schema is shown, and one that cannot be enforced is refused by the client's own field."""
+
+    def asked(schema: object) -> dict[str, object]:
+        return {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    guide = rendered.json(response_format=asked(schema))["guide"]
+
+    assert (guide["kind"], json.loads(guide["text"])) == ("json_schema", schema)
+    assert "--- guide: json_schema ---\n{\n" in rendered.text(response_format=asked(schema))
+    wrong = asked({"type": "array", "items": {}, "uniqueItems": True})
+    with pytest.raises(StartError, match=r"uniqueItems.*parameter response_format\)"):
+        main(rendered.arguments(response_format=wrong))
+
+
 def test_fields_without_effect_are_told(rendered: Rendered) -> None:
     """Those that were ignored, and those that were changed with the value taken."""
     fields: dict[str, object] = {"temperature": 9, "unheard_of": 1}
