@@ -119,6 +119,8 @@ _ROWS: Mapping[str, tuple[str, ...]] = {
         "parallel",
         "ids",
         "finish",
+        "choice",
+        "limits",
         "functions",
     ),
     "C": ("8", "11", "14"),

@@ -18,7 +18,7 @@ def allowed(mode: Any, *names: str) -> dict[str, Any]:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
-@pytest.mark.wire("E13")
+@pytest.mark.wire("E13", "E13.choice")
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize(
     ("choice", "expected", "is_named"),
@@ -39,7 +39,7 @@ def test_choices(profile: str, choice: Any, expected: ToolChoice, is_named: bool
     assert AnswerShape("tools", is_named=is_named) == request.shape
 
 
-@pytest.mark.wire("E13")
+@pytest.mark.wire("E13", "E13.choice")
 @pytest.mark.parametrize("profile", PROFILES)
 def test_none(profile: str) -> None:
     """Nothing is called, and nothing is shown of what might have been."""
@@ -139,7 +139,7 @@ def test_choices_without_tools(profile: str, name: str, value: Any, needed: str)
         )
 
 
-@pytest.mark.wire("E13")
+@pytest.mark.wire("E13", "E13.parallel")
 @pytest.mark.parametrize("profile", PROFILES)
 def test_parallel_calls(profile: str) -> None:
     """False is one call at most; true and null are what is the case anyway."""

@@ -109,6 +109,7 @@ def test_tools_without_calls(profile: str) -> None:
     assert parsed(profile) == parsed(profile, **fields)
 
 
+@pytest.mark.wire("E13.limits")
 @pytest.mark.parametrize(
     ("wrong", "param", "code"),
     [
@@ -191,6 +192,7 @@ def test_strict_functions() -> None:
         assert parsed(profile, tools=[loose]).tools[0].strict
 
 
+@pytest.mark.wire("E13.limits")
 @pytest.mark.parametrize("profile", ["openai", "lenient"])
 def test_tools_too_large(profile: str) -> None:
     """Tools are bounded in number, in bytes, and in depth, in every profile, called or not."""
