@@ -43,7 +43,8 @@ class PromptRenderer:
         limit = self._context_length
         if max_prompt_tokens is not None:
             limit = min(limit, max_prompt_tokens)
-        template = self._templates.of(has_tools=bool(conversation.tools))
+        has_tools = bool(conversation.tools)
+        template = self._templates.of(has_tools=has_tools, calls_as=conversation.calls_as)
         conversation = template.prepared(conversation)
         text = template.text(conversation)
         # Before anything else that takes longer for a longer text.

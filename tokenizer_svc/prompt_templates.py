@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizer_svc.chat_template import ChatTemplate, TemplateRefusalError
 from tokenizer_svc.conversation import Conversation
+from tokenizer_svc.formats.catalog import CALLS_BY_DEFAULT
 from tokenizer_svc.message_adapting import adapted
 from tokenizer_svc.message_preparing import prepared
 from tokenizer_svc.template_support import TemplateSupport, probed_support
@@ -75,12 +76,18 @@ class PromptTemplates:
 
     def __init__(self, default: ChatTemplate, tool_use: ChatTemplate | None = None) -> None:
         support = probed_support(default)
-        self.default = PromptTemplate(default, support, "none", thinking_switch(default, support))
-        self.with_tools = _showing_tools(tool_use or default) or self.default
+        switch = thinking_switch(default, support)
+        self.default = PromptTemplate(default, support, "none", switch)
+        # With calls of earlier turns as text, in the same style as the description.
+        described = PromptTemplate(default, replace(support, tools=None), "none", switch)
+        self.with_tools = _showing_tools(tool_use or default) or described
 
-    def of(self, *, has_tools: bool) -> PromptTemplate:
-        """The template for conversations with or without functions."""
-        return self.with_tools if has_tools else self.default
+    def of(self, *, has_tools: bool, calls_as: str = CALLS_BY_DEFAULT) -> PromptTemplate:
+        """The template for conversations with or without functions, and calls in that format."""
+        is_described = self.with_tools.showing == "none"
+        if not has_tools or (is_described and calls_as != CALLS_BY_DEFAULT):
+            return self.default
+        return self.with_tools
 
 
 def _showing_tools(template: ChatTemplate) -> PromptTemplate | None:

@@ -59,7 +59,7 @@ def test_tools_must_be_shown_in_every_ordinary_conversation(condition: str) -> N
     source = "{% if " + condition + " %}" + shown + "{% endif %}" + TEMPLATE
     templates = PromptTemplates(chat(source))
 
-    assert templates.with_tools is templates.default
+    assert templates.with_tools.showing == "none"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,32 @@ def test_the_clock_is_no_switch() -> None:
     ticks = iter([0, 0, 1, *[1] * 100])
     switching = clock + "{{ 'x' if thinking }}" + TEMPLATE
     assert thinking_switch(chat(switching, ticks), SUPPORT) == "thinking"
+
+
+def test_earlier_calls_are_in_the_style_of_the_description() -> None:
+    """What a template that shows no functions makes of calls would teach the model another."""
+    calls = "{% for c in m.tool_calls or [] %}CALL {{ c.function | tojson }}{% endfor %}"
+    source = "{% for m in messages %}{{ m.role }}:{{ m.content or '' }}" + calls + "\n{% endfor %}"
+    function = {"name": "f", "arguments": "{}"}
+    called = {"id": "call_1", "type": "function", "function": function}
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "content": "22", "tool_call_id": "call_1"},
+    ]
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    templates = PromptTemplates(chat(source))
+
+    def text(conversation: Conversation) -> str:
+        has_tools = bool(conversation.tools)
+        template = templates.of(has_tools=has_tools, calls_as=conversation.calls_as)
+        return template.text(template.prepared(conversation))
+
+    assert "CALL {" in text(Conversation(messages))
+    assert "CALL {" in text(Conversation(messages, [tool], calls_as="mistral"))
+    described = text(Conversation(messages, [tool]))
+    assert 'assistant:<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>' in described
+    assert "user:<tool_response>" in described
 
 
 def test_a_template_for_tools_is_used_with_tools_only() -> None:
