@@ -23,6 +23,7 @@ _CLOSING = frozenset('"}]>\n')
 _WORDS = (
     *("tool", "_call", "<tool", "call>", "</", "think", ">\n", "\n\n", "function", "=f>", "par"),
     *("ameter", "name", '"name"', ": ", '": ', '", "', '"}', "}}", '"}}', "]]", "}\n", '{"', "[["),
+    *("</think>", "\n</parameter>\n", "<tool_call>", "\n</function>\n"),
     *("true", "null", "12", "ab", "arguments", "TOOL", "_CALLS]", "</parameter>", "ARGS]", "\n</"),
 )
 
@@ -42,7 +43,9 @@ class Walker:
 
     def __init__(self, special: Sequence[str] = ()) -> None:
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        spelled = (word.replace(" ", "Ġ").replace("\n", "Ċ") for word in _WORDS)
+        spelled = (
+            word.replace(" ", "Ġ").replace("\n", "Ċ") for word in _WORDS if word not in special
+        )
         known = {piece: number for number, piece in enumerate(dict.fromkeys((*alphabet, *spelled)))}
         special_tokens = [*special, _END]
         self.special_ids = {text: len(known) + at for at, text in enumerate(special_tokens)}

@@ -13,6 +13,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from headrace.runtime.deep_stack import on_deep_stack
 from worker.engine.openvino.guide_grammar import (
     grammar_of,
     in_words,
@@ -83,7 +84,8 @@ class GuideCompiler:
             if kept is not None:
                 self._kept.move_to_end(guide)
                 return kept.copy()
-        matcher = self._compiled(guide)
+        # A chain of references recurses as deep as it is long, and a used-up stack ends the process.
+        matcher = on_deep_stack(self._compiled, guide)
         with self._lock:
             self._kept[guide] = matcher
             if len(self._kept) > _KEPT_GUIDES:

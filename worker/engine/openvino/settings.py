@@ -34,7 +34,7 @@ class OpenVinoSettings(SettingsGroup):
     priority_step_seconds: float = Field(default=30.0, gt=0)
     """Seconds of waiting that weigh as much as one point of priority, so that nothing starves."""
 
-    guide_max_bytes: int = Field(default=65536, ge=1, le=1 << 24)
+    guide_max_bytes: int = Field(default=131_072, ge=1, le=1 << 24)
     """Bytes of a guide's text; longer ones are refused."""
 
     guide_compile_seconds: float = Field(default=5.0, gt=0, le=600)
