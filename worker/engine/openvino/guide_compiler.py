@@ -84,7 +84,7 @@ class GuideCompiler:
             if kept is not None:
                 self._kept.move_to_end(guide)
                 return kept.copy()
-        # A chain of references recurses as deep as it is long, and a used-up stack ends the process.
+        # Chains of references recurse as deep as they are long: a small stack ends the process.
         matcher = on_deep_stack(self._compiled, guide)
         with self._lock:
             self._kept[guide] = matcher
