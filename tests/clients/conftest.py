@@ -46,9 +46,10 @@ def keyed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.close()
 
 
-def _run(command: list[str], folder: Path, home: Path, url: str) -> Told:
+def _run_program(command: list[str], folder: Path, home: Path) -> str:
+    """Run a client's program; returns what it printed."""
     done = subprocess.run(
-        [*command, f"{url}/v1", KEY, MODEL],
+        command,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -63,8 +64,13 @@ def _run(command: list[str], folder: Path, home: Path, url: str) -> Told:
         },
     )
     assert done.returncode == 0, done.stderr
-    told: Told = json.loads(done.stdout.splitlines()[-1])
-    return told
+    return done.stdout
+
+
+def _python(environment: str) -> str:
+    python = ROOT / ".venv-clients" / environment / "bin" / "python"
+    assert python.exists(), f"{python} is missing: make clients"
+    return str(python)
 
 
 @pytest.fixture(scope="session")
@@ -97,15 +103,16 @@ def told_by(
     known: dict[str, Told] = {}
 
     def run(name: str) -> Told:
-        home = tmp_path_factory.mktemp(name)
         if name.startswith("node_"):
             request.getfixturevalue("node_packages")
-            program = f"{name.removeprefix('node_')}_client.mjs"
-            return _run(["node", program], _NODE, home, keyed_stack.edge.url)
-        python = ROOT / ".venv-clients" / _ENVIRONMENTS[name] / "bin" / "python"
-        assert python.exists(), f"{python} is missing: make clients"
-        command = [str(python), "-m", f"tests.clients.python.{name}_client"]
-        return _run(command, ROOT, home, keyed_stack.edge.url)
+            folder, command = _NODE, ["node", f"{name.removeprefix('node_')}_client.mjs"]
+        else:
+            program = f"tests.clients.python.{name}_client"
+            folder, command = ROOT, [_python(_ENVIRONMENTS[name]), "-m", program]
+        command += [f"{keyed_stack.edge.url}/v1", KEY, MODEL]
+        lines = _run_program(command, folder, tmp_path_factory.mktemp(name)).splitlines()
+        found: Told = json.loads(lines[-1])
+        return found
 
     def told(name: str) -> Told:
         if name not in known:
@@ -113,3 +120,20 @@ def told_by(
         return known[name]
 
     return told
+
+
+@pytest.fixture
+def run_snippet(
+    keyed_stack: Stack, node_packages: None, tmp_path: Path
+) -> Callable[[str, str], str]:
+    """Runs a program in `python` or `js` that was written for a server without keys."""
+
+    def run(language: str, program: str) -> str:
+        program = program.replace("http://127.0.0.1:8000", keyed_stack.edge.url)
+        program = program.replace('"none"', f'"{KEY}"')
+        if language == "js":
+            command = ["node", "--input-type=module", "--eval", program]
+            return _run_program(command, _NODE, tmp_path)
+        return _run_program([_python("clients"), "-c", program], tmp_path, tmp_path)
+
+    return run

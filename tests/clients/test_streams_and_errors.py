@@ -1,4 +1,7 @@
-"""Streaming and typed errors, as each client gives them."""
+"""Streaming and typed errors, as each client gives them, and the README's own programs."""
+
+import re
+from collections.abc import Callable
 
 import pytest
 
@@ -64,3 +67,15 @@ def test_the_readme_names_what_was_tried(told_by: ToldBy, client: str) -> None:
 
     for package, version in told_by(client)["packages"].items():
         assert f"{package} {version}" in readme
+
+
+def test_the_readmes_programs_run(run_snippet: Callable[[str, str], str]) -> None:
+    """Each program of the README's section does what it is there for."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Clients\n")[1]
+    programs = re.findall(r"```(python|js)\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
+
+    report, calls, text = [run_snippet(language, program) for language, program in programs]
+
+    assert report.startswith("city=")
+    assert "'name': 'get_weather'" in calls
+    assert text.strip()
