@@ -5,40 +5,47 @@ caller of it needs. Neither is on the path of the test suite by itself.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 _HERE = Path(__file__).parent
 LIBRARY = _HERE / "library"
 TORCH = _HERE / "torch_stand_in"
-_NAMES = ("tensorrt_llm", "torch")
+
+_hidden: dict[str, ModuleType] = {}
+_users: Counter[str] = Counter()
 
 
 @contextmanager
-def importable(*, with_torch: bool = True) -> Iterator[None]:
-    """`import tensorrt_llm` works for as long as the block runs.
+def importable(*, with_torch: bool = False) -> Iterator[None]:
+    """`import tensorrt_llm` works for as long as the block runs; blocks may be nested.
 
     The modules stay loaded afterwards, so that classes keep their identity from one block to the
-    next, but are out of sight: nobody outside finds a library that is not installed.
+    next, but are out of sight: nobody outside finds a library that is not installed. With the
+    stand-in for torch in sight transformers must not be imported for the first time: it takes it
+    for the real one.
     """
-    folders = [str(LIBRARY), str(TORCH)] if with_torch else [str(LIBRARY)]
-    sys.path[:0] = folders
-    sys.modules.update(_hidden)
-    _hidden.clear()
+    folders = {"tensorrt_llm": str(LIBRARY)}
+    if with_torch:
+        folders["torch"] = str(TORCH)
+    for package, folder in folders.items():
+        sys.path.insert(0, folder)
+        _users[package] += 1
+        _move(package, _hidden, sys.modules)
     try:
         yield
     finally:
-        for folder in folders:
+        for package, folder in folders.items():
             sys.path.remove(folder)
-        ours = {name: module for name, module in sys.modules.items() if _is_ours(name)}
-        _hidden.update(ours)
-        for name in ours:
-            del sys.modules[name]
+            _users[package] -= 1
+            if not _users[package]:
+                _move(package, sys.modules, _hidden)
 
 
-_hidden: dict[str, object] = {}
-
-
-def _is_ours(name: str) -> bool:
-    return name.partition(".")[0] in _NAMES
+def _move(package: str, source: dict[str, ModuleType], target: dict[str, ModuleType]) -> None:
+    """Move a package's modules from one mapping to the other."""
+    for name in [name for name in source if name.partition(".")[0] == package]:
+        target[name] = source.pop(name)

@@ -164,6 +164,23 @@ async def test_behaviour_14_variants_of_events(opened: Opener) -> None:
     assert {data["cache_level"]["old_value"] for data in _of(events, "updated")} == {None}
 
 
+@pytest.mark.parametrize("rearms", ["request", "poll"])
+async def test_behaviour_14_ended_iterators(opened: Opener, rearms: str) -> None:
+    """An iterator that ended gives something again after the next submission, or at once."""
+    here = opened({"rearms_iterators": rearms, "held": True}, kv_cache_config=EVENTS)
+    first = here.ask(HUNDRED)
+    created = await _events(here)
+    here.machine.release()
+    await first
+    later = await _events(here)
+    await here.ask(HUNDRED[::-1])
+    again = await _events(here)
+
+    assert [event["data"]["type"] for event in created] == ["created"]
+    assert bool(later) == (rearms == "poll")
+    assert bool(again)
+
+
 async def test_behaviour_14_no_buffer_no_events(opened: Opener) -> None:
     """Without a buffer, or without reuse, there are none."""
     for config in ({}, {"enable_block_reuse": False, **EVENTS}):

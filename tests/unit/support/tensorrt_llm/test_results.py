@@ -283,6 +283,15 @@ async def test_behaviour_7_text_stops_are_the_parents(opened: Opener) -> None:
     assert here.machine.live_requests == 1
 
 
+async def test_behaviour_7_text_stops_may_abort(opened: Opener) -> None:
+    """Older versions abort by themselves behind a text stop."""
+    here = opened({"text_stop_aborts": True})
+    await here.ask(detokenize=True, stop="w", max_tokens=3000)
+    await asyncio.to_thread(here.machine.wait_idle)
+
+    assert here.machine.generated_tokens < 3000
+
+
 @pytest.mark.parametrize("shape", ["dict", "float"])
 async def test_behaviour_8_logprobs(opened: Opener, shape: str) -> None:
     """A mapping of the most probable ids and the sampled one, or a bare number."""
@@ -336,7 +345,7 @@ async def test_behaviour_8_prompt_logprobs(opened: Opener, names: bool) -> None:
 @pytest.mark.parametrize("after", [False, True])
 async def test_behaviour_8_a_bias_decides(opened: Opener, after: bool) -> None:
     """An id far up is drawn; its log probability is told without the bias, but for a switch."""
-    with importable():
+    with importable(with_torch=True):
         torch = __import__("torch")
     bias = torch.zeros(50_000, dtype=torch.float32)
     bias[500] = 100.0

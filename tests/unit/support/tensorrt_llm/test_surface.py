@@ -80,6 +80,16 @@ async def test_behaviour_1_construction_blocks() -> None:
         assert llm.llm_id.rsplit("-", 2)[1].isdigit()
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_behaviour_1_construction_writes_to_stdout(
+    opened: Opener, capsys: pytest.CaptureFixture[str], writes: bool
+) -> None:
+    """Where a caller may not want it."""
+    opened({"writes_to_stdout": writes})
+
+    assert ("[TensorRT-LLM]" in capsys.readouterr().out) == writes
+
+
 def test_behaviour_1_a_model_without_files_is_an_error(opened: Opener) -> None:
     """Sizes come from the model's folder; where there is none, OSError."""
     with pytest.raises(OSError, match="nowhere"):
@@ -149,6 +159,18 @@ async def test_behaviour_16_penalties(opened: Opener, sampler: str, field: str) 
     else:
         assert shaped.outputs[0].token_ids != plain.outputs[0].token_ids
         assert repeated == 0
+
+
+@pytest.mark.parametrize("honours", [False, True])
+async def test_behaviour_16_bad_words(opened: Opener, honours: bool) -> None:
+    """Ignored, or by a switch honoured, single ids and words of several."""
+    here = opened({"honours_bad_words": honours})
+    free = (await here.ask()).outputs[0].token_ids
+    single = (await here.ask(bad_token_ids=[free[2]])).outputs[0].token_ids
+    pair = (await here.ask(bad=f"w{free[2]} w{free[3]}")).outputs[0].token_ids
+
+    assert [single[:2], pair[:3]] == [free[:2], free[:3]]
+    assert [single[2] != free[2], pair[3] != free[3]] == [honours, honours]
 
 
 @pytest.mark.parametrize("honours", [False, True])

@@ -6,7 +6,7 @@ Source: the contract's section 4. Log probabilities are of the model's logits, b
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensorrt_llm.double.model import FLOOR, Logits
@@ -54,7 +54,7 @@ def biased(logits: Logits, bias: Mapping[int, float]) -> Logits:
 
 
 def penalised(
-    logits: Logits, drawing: Drawing, prompt: Counter[int], output: Counter[int]
+    logits: Logits, drawing: Drawing, prompt: Counter[int], output_ids: Sequence[int]
 ) -> Logits:
     """Presence and frequency count the output, repetition also the prompt."""
     if (drawing.presence_penalty, drawing.frequency_penalty, drawing.repetition_penalty) == (
@@ -63,6 +63,7 @@ def penalised(
         1,
     ):
         return logits
+    output = Counter(output_ids)
     values = dict(logits.values)
     for token_id, value in values.items():
         lowered = value

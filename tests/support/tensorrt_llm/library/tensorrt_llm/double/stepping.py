@@ -1,7 +1,6 @@
 """One sequence's next ids: model, guide, bias, penalties, a draw, and whether it ends there."""
 
 import math
-from collections import Counter
 
 from tensorrt_llm.double.guides import Guides
 from tensorrt_llm.double.model import FLOOR, Context, FakeModel, Logits
@@ -30,9 +29,10 @@ class Stepper:
     ) -> None:
         """Draw one id, append it, and set `finish` where the sequence ends. Raises GuideError."""
         plain = self._plain(sequence, guides)
-        counts = Counter(sequence.token_ids)
         shaped = biased(plain, self._allowed_bias(request.request, plain, sequence))
-        shaped = penalised(shaped, request.request.drawing, request.prompt_counts, counts)
+        shaped = penalised(
+            shaped, request.request.drawing, request.prompt_counts, sequence.token_ids
+        )
         token_id = draw(
             without(shaped, self._banned(request, sequence, shaped)),
             request.request.drawing,

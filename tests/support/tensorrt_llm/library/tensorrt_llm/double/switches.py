@@ -60,6 +60,7 @@ class Switches(_Frozen):
     construction_seconds: float = Field(default=0.01, ge=0)
     construction_held: bool = False
     construction_error: str | None = None
+    writes_to_stdout: bool = True
 
     # 2 sampling parameters
     validates_sampling: bool = True
@@ -85,6 +86,7 @@ class Switches(_Frozen):
     trims_stop_words: bool = True
     trims_logprobs: bool = False
     keeps_end_id: bool = True
+    text_stop_aborts: bool = False
     ignore_eos_drops_stop_words: bool = False
     min_tokens_holds_stop_words: bool = True
 
@@ -121,6 +123,7 @@ class Switches(_Frozen):
 
     # 14 events and statistics
     before_first_request: Literal["assert", "empty"] = "assert"
+    rearms_iterators: Literal["request", "poll"] = "request"
     high_hashes: bool = True
     partial_block_events: bool = True
     event_windows: tuple[int, ...] = ()

@@ -13,8 +13,11 @@ Take: TypeAlias = Callable[[float], list[dict[str, Any]]]
 class IterationResult:
     """Iterates over what `take` gives; `timeout_seconds` is how long each item may take to come."""
 
-    def __init__(self, take: Take | None, timeout_seconds: float) -> None:
+    def __init__(
+        self, take: Take | None, timeout_seconds: float, on_end: Callable[[], None] | None = None
+    ) -> None:
         self._take = take
+        self._on_end = on_end
         self._timeout_seconds = timeout_seconds
         self._items: list[dict[str, Any]] = []
 
@@ -33,5 +36,7 @@ class IterationResult:
         if not self._items:
             self._items = await asyncio.to_thread(self._take, self._timeout_seconds)
         if not self._items:
+            if self._on_end is not None:
+                self._on_end()
             raise StopAsyncIteration
         return self._items.pop(0)

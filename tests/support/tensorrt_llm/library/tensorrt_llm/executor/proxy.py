@@ -49,6 +49,7 @@ class GenerationExecutorProxy:
         self._is_shutdown = False
         self._has_joined = False
         self._fatal: Fatal | None = None
+        self._ended: set[str] = set()
         self._has_requests = False
         self._dispatcher = threading.Thread(
             target=self._dispatch, name="proxy_dispatch_result_thread", daemon=True
@@ -69,6 +70,7 @@ class GenerationExecutorProxy:
         with self._lock:
             self._queues[request.id] = result.queue
             self._has_requests = True
+            self._ended.clear()
         self._record(request)
         self._worker.submit(asked, refusal)
         return result
@@ -108,7 +110,14 @@ class GenerationExecutorProxy:
             if asserts and name == "kv_events":
                 raise AssertionError("KV cache events are not properly instantiated")
             return IterationResult(None, timeout_seconds)
-        return IterationResult(self._readers[name], timeout_seconds)
+        waits_for_request = self._machine.switches.rearms_iterators == "request"
+        if waits_for_request and name in self._ended:
+            return IterationResult(None, timeout_seconds)
+
+        def on_end() -> None:
+            self._ended.add(name)
+
+        return IterationResult(self._readers[name], timeout_seconds, on_end)
 
     def trace(self, headers: dict[str, str] | None, attributes: dict[str, Any]) -> None:
         """A span of the library's own tracer."""

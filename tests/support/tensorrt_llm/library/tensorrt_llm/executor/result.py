@@ -6,6 +6,7 @@ False then, and a further step waits for ever.
 
 import asyncio
 import copy
+import json
 import weakref
 from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass, field
@@ -282,6 +283,8 @@ class GenerationResult:
                 output.text = output.text[: position + (len(stop) if keeps else 0)]
                 output.finish_reason, output.stop_reason = "stop", stop
                 self._done = True
+                if self._machine.switches.text_stop_aborts:
+                    self.abort()
 
     def _end(self, output: CompletionOutput, response: Response) -> None:
         if response.metrics is None:
@@ -296,12 +299,17 @@ class GenerationResult:
         if executor is None or not executor.traces:
             return
         headers = self._request.trace_headers
+        params = self._request.sampling_params
         executor.trace(
             None if headers is None else dict(headers),
             {
                 "gen_ai.request.id": str(self.request_id),
-                "gen_ai.request.max_tokens": self._request.sampling_params.max_tokens,
-                "gen_ai.request.n": self._request.sampling_params.n,
+                "gen_ai.request.max_tokens": params.max_tokens,
+                "gen_ai.request.n": params.n,
+                "gen_ai.request.temperature": params.temperature,
+                "gen_ai.request.top_p": params.top_p,
+                "gen_ai.request.top_k": params.top_k,
+                "gen_ai.response.finish_reasons": json.dumps([output.finish_reason]),
                 "gen_ai.usage.prompt_tokens": len(self.prompt_token_ids),
                 "gen_ai.usage.completion_tokens": sum(o.length for o in self._outputs),
                 "gen_ai.latency.time_to_first_token": self.metrics_dict.get(MetricNames.TTFT, -1),

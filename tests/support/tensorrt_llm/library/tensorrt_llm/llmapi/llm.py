@@ -9,6 +9,7 @@ import functools
 import inspect
 import os
 import socket
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -72,12 +73,16 @@ class BaseLLM:
 
     def _build(self) -> None:
         args = self.args
+        if args.num_postprocess_workers:
+            raise NotImplementedError("the double has no postprocess workers")
         switches = self._machine.switches
         facts = read_facts(args.model, switches)
         self.tokenizer = None
         if not args.skip_tokenizer_init:
             self.tokenizer = load_tokenizer(args.model, args.tokenizer, switches)
         self._vocabulary_size = facts.vocabulary_size
+        if switches.writes_to_stdout:
+            sys.stdout.write(f"[TensorRT-LLM] TensorRT LLM version: {switches.version}\n")
         self._machine.await_construction()
         made = assemble(args, facts, self.tokenizer, self._machine)
         traces = args.otlp_traces_endpoint is not None
