@@ -87,13 +87,24 @@ fuzz: $(DEV_STAMP) ## Send 100,000 random requests after /openapi.json; ARGS='--
 	$(BIN)/python -m bench.fuzz --cases 100000 $(ARGS)
 
 # Lock files pin every package with its hashes for 3.11 and 3.12; they name no index. dev.lock comes
-# first: its generator of stubs holds protobuf at 6.x, and both must agree. Needs `uv`.
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+# first: its generator of stubs holds protobuf at 6.x, and both must agree. Needs `uv`. The images of
+# docker/ take the versions that the tests run on; NVIDIA's is Python 3.12 with pins of its own.
+RESOLVE := uv pip compile --quiet --universal --generate-hashes --no-header
+COMPILE := $(RESOLVE) --python-version 3.11
 LOCK := $(COMPILE) pyproject.toml requirements/build.in
 lock: ## Resolve requirements/*.lock anew from pyproject.toml (UPGRADE=--upgrade for newer ones)
-	$(LOCK) $(UPGRADE) --extra openvino --extra dev --output-file requirements/dev.lock
-	$(LOCK) $(UPGRADE) --extra openvino --constraint requirements/dev.lock \
+	$(LOCK) $(UPGRADE) --extra serve --extra dev --output-file requirements/dev.lock
+	$(LOCK) $(UPGRADE) --extra serve --constraint requirements/dev.lock \
 		--output-file requirements/serve.lock
+	$(COMPILE) requirements/wheel.in --constraint requirements/serve.lock \
+		--output-file requirements/wheel.lock
+	for name in edge tokenizer openvino; do \
+		image=$${name/#openvino/worker-openvino}; \
+		$(COMPILE) pyproject.toml --extra $$name --constraint requirements/serve.lock \
+			--output-file requirements/$$image.lock; done
+	$(RESOLVE) pyproject.toml --python-version 3.12 --only-binary :all: $(UPGRADE) \
+		--extra tensorrt-llm --constraint requirements/nvidia-1.2.1.constraints \
+		--output-file requirements/worker-tensorrt-llm.lock
 	for name in $(CLIENT_SETS); do \
 		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.lock; done
 
