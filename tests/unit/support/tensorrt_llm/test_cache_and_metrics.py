@@ -1,6 +1,7 @@
 """Behaviours 13, 14 and 19: reuse, events and statistics, performance metrics; the scheduler."""
 
 import asyncio
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -272,6 +273,38 @@ async def test_other_policies_pause_nobody(opened: Opener, policy: str) -> None:
 
     assert {s["inflightBatchingStats"]["numPausedRequests"] for s in stats} == {0}
     assert max(s["numActiveRequests"] for s in stats) == 1
+
+
+@pytest.mark.parametrize("policy", ["GUARANTEED_NO_EVICT", "MAX_UTILIZATION"])
+@pytest.mark.parametrize("host", [0, 10 << 20])
+async def test_at_random_no_block_is_lost(opened: Opener, policy: str, host: int) -> None:
+    """A hundred requests of any length, some aborted at any step, leave every block free."""
+    chance = random.Random(7)
+    here = opened(
+        {"kv_blocks": 24, "iteration_seconds": 0, "tokens_per_step": (1, 3)},
+        kv_cache_config={"host_cache_size": host, **EVENTS},
+        scheduler_config={"capacity_scheduler_policy": policy},
+        max_batch_size=6,
+    )
+
+    async def one() -> bool:
+        begin = chance.choice((100, 500))
+        prompt = list(range(begin, begin + chance.randint(1, 150)))
+        fields = {"max_tokens": chance.randint(1, 80), "n": chance.choice((1, 2))}
+        result = here.ask(prompt, temperature=1.0, ignore_eos=False, **fields)
+        left = chance.choice((None, None, 0, 1, 5))
+        while left is None or left > 0:
+            if await anext(result, None) is None:
+                return bool(result.finished and result.outputs[0].finish_reason)
+            left = None if left is None else left - 1
+        result.abort()
+        return True
+
+    assert all(await asyncio.gather(*(one() for _ in range(100))))
+    await asyncio.to_thread(here.machine.wait_idle)
+    pool = here.machine.workers[0]._iteration._scheduler.pool
+    assert (pool.used, pool.free) == (0, 24)
+    assert not any(block.references for block in pool._stored.values())
 
 
 async def test_more_outputs_than_blocks_is_that_request_s_error(opened: Opener) -> None:

@@ -305,6 +305,9 @@ async def test_behaviour_15_without_a_backend_guides_are_dropped(
     [
         ({}, {"regex": "("}, "Guided decoding error: "),
         ({}, {"json": "{"}, "Guided decoding error: "),
+        ({}, {"json": "[" * 100_000}, "Guided decoding error: "),
+        ({}, {"grammar": 'start: "lark is not its language"'}, "Guided decoding error: "),
+        ({}, {"structural_tag": '{"triggers": ["<a"]}'}, "Guided decoding error: "),
         ({"guide_error": "no such mask"}, {"regex": "a"}, "Guided decoding error: no such mask"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, StructTag
-from llguidance.gbnf_to_lark import gbnf_to_lark
+from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 Backend: TypeAlias = Literal["xgrammar", "llguidance"]
 _CLOSING = ('"', "}", "]", '"}', "</", ">")
@@ -40,7 +40,7 @@ class Guides:
         """A matcher at the start of a GuidedDecodingParams. Raises GuideError."""
         try:
             matcher = LLMatcher(self._tokenizer, self._grammar(params), log_level=0)
-        except ValueError as error:
+        except (ValueError, RecursionError, GbnfToLarkError) as error:
             raise GuideError(str(error)) from error
         if matcher.is_error():
             raise GuideError(matcher.get_error().splitlines()[0])

@@ -5,6 +5,7 @@ each loop.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from typing import Generic, TypeVar
@@ -55,7 +56,8 @@ def announce_all(queues: "set[ResultQueue[T]]") -> None:
         if waiting.loop is not None:
             loops.setdefault(waiting.loop, []).append(waiting)
     for loop, waiting_queues in loops.items():
-        if not loop.is_closed():
+        # A closed loop says so by RuntimeError; nobody waits there any more.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_announce, waiting_queues)
 
 
