@@ -104,6 +104,8 @@ async def test_behaviour_3_lengths_are_the_workers(opened: Opener) -> None:
     result = here.ask(list(range(100, 132)))
     with pytest.raises(RequestError, match="greater than max_seq_len"):
         await result
+    with pytest.raises(RequestError, match="positive"):
+        await here.ask(max_tokens=0)
 
     assert [len(output.token_ids) for output in texts] == [22, 22]
     assert [output.finish_reason for output in texts] == ["length"] * 2

@@ -1,6 +1,7 @@
 """Behaviours 1, 2, 16 and 20: configuration, sampling parameters, variants of the surface."""
 
 import asyncio
+import importlib
 import inspect
 import pickle
 from typing import Any
@@ -220,6 +221,32 @@ def test_behaviour_20_the_draft_field_has_two_names(opened: Opener, field: str) 
     with pytest.raises(ValueError, match=other):
         llmapi.Eagle3DecodingConfig(**{other: "draft"})
     assert here.llm.args.speculative_config is None
+
+
+_SURFACE = {
+    "tensorrt_llm": "LLM SamplingParams __version__",
+    "tensorrt_llm.llmapi": "KvCacheConfig SchedulerConfig CapacitySchedulerPolicy CudaGraphConfig "
+    "GuidedDecodingParams KvCacheRetentionConfig LoraConfig PeftCacheConfig EagleDecodingConfig "
+    "Eagle3DecodingConfig MTPDecodingConfig NGramDecodingConfig DraftTargetDecodingConfig "
+    "UserProvidedDecodingConfig SaveHiddenStatesDecodingConfig AutoDecodingConfig",
+    "tensorrt_llm.llmapi.llm_args": "TorchLlmArgs Eagle3DecodingConfig KvCacheConfig",
+    "tensorrt_llm.sampling_params": "SamplingParams GuidedDecodingParams",
+    "tensorrt_llm.scheduling_params": "SchedulingParams",
+    "tensorrt_llm.executor": "CppExecutorError GenerationResult",
+    "tensorrt_llm.executor.utils": "RequestError",
+    "tensorrt_llm.executor.request": "LoRARequest",
+    "tensorrt_llm.executor.result": "Logprob CompletionOutput",
+}
+
+
+@pytest.mark.parametrize("module", _SURFACE)
+def test_the_surface(module: str) -> None:
+    """Each name of the contract's section 9 is where it says, and no other."""
+    with importable():
+        loaded = importlib.import_module(module)
+
+    assert [name for name in _SURFACE[module].split() if not hasattr(loaded, name)] == []
+    assert not hasattr(loaded, "RandomDecodingConfig")
 
 
 def test_an_llm_is_not_pickled(opened: Opener) -> None:

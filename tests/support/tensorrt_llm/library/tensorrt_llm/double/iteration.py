@@ -59,7 +59,6 @@ class Iteration:
         self._messages = MessageMaker(machine.switches, limits.stream_interval)
         self._faults = Faults(machine.switches.faults)
         self._number = 0
-        self._num_requests = 0
         self._recent_cancels: deque[float] = deque()
         self.silenced: set[int] = set()
         self.stats: deque[dict[str, Any]] = deque(maxlen=limits.max_stats)
@@ -81,17 +80,16 @@ class Iteration:
 
     def enqueue(self, asked: WorkerRequest) -> list[Message]:
         """Into the queue, unless the worker refuses it."""
-        ordinal = self._num_requests
-        self._num_requests += 1
         room = self._limits.max_seq_len - len(asked.prompt)
         if room <= 0:
             return [Failure(asked.request_id, self._too_long(asked))]
+        if asked.max_tokens is not None and asked.max_tokens < 1:
+            return [Failure(asked.request_id, f"max_tokens must be positive: {asked.max_tokens}")]
         if asked.max_tokens is not None and asked.max_tokens > room:
             self._machine.warnings.append(f"max_tokens {asked.max_tokens} clamped to {room}")
         max_tokens = room if asked.max_tokens is None else min(asked.max_tokens, room)
         request = RunningRequest(
             request=asked,
-            ordinal=ordinal,
             max_tokens=max_tokens,
             sequences=[self._sequence(asked, index) for index in range(asked.num_sequences)],
             prompt_counts=Counter(asked.prompt),
@@ -125,9 +123,10 @@ class Iteration:
             if request.request.request_id == request_id:
                 return self._cancel_waiting(request)
         for request in self._scheduler.active:
-            if request.request.request_id == request_id and request.cancel_in is None:
-                delay = self._switches.abort_delay_iterations
-                request.cancel_in = delay + self._switches.abort_ignored_iterations
+            if request.request.request_id == request_id:
+                if request.cancel_in is None:
+                    delay = self._switches.abort_delay_iterations
+                    request.cancel_in = delay + self._switches.abort_ignored_iterations
                 return []
         self._machine.warnings.append(f"request {request_id} to be cancelled is not there")
         return []

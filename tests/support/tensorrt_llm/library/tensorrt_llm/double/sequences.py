@@ -147,7 +147,6 @@ class RunningRequest:
     """A request in the worker, waiting or active."""
 
     request: WorkerRequest
-    ordinal: int
     max_tokens: int
     sequences: list[RunningSequence]
     prompt_counts: Counter[int]

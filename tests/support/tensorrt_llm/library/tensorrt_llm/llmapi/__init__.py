@@ -6,7 +6,7 @@ from tensorrt_llm.double.machine import current
 from tensorrt_llm.executor.request import LoRARequest
 from tensorrt_llm.executor.result import CompletionOutput, RequestOutput
 from tensorrt_llm.executor.utils import RequestError
-from tensorrt_llm.llmapi import decoding_configs
+from tensorrt_llm.llmapi import llm_args
 from tensorrt_llm.llmapi.cache_configs import (
     KvCacheConfig,
     KvCacheRetentionConfig,
@@ -58,6 +58,4 @@ def __getattr__(name: str) -> Any:
     switches = current().switches
     if name == "LLM":
         return llm_class(frozenset(switches.missing_keywords), switches.has_check_health)
-    if name in decoding_configs.NAMES:
-        return decoding_configs.decoding_config(name, switches.draft_field)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(llm_args, name)

@@ -59,6 +59,13 @@ _NORMALISED = ("max_batch_size", "max_input_len", "max_beam_width", "max_num_tok
 _OLDEST_FOR_BFLOAT16 = (8, 0)
 
 
+def __getattr__(name: str) -> Any:
+    """The decoding configs, which differ between versions."""
+    if name in decoding_configs.NAMES:
+        return decoding_configs.decoding_config(name, current().switches.draft_field)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class TorchLlmArgs(StrictBaseModel):
     """Arguments of the PyTorch backend."""
 
