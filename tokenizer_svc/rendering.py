@@ -107,6 +107,7 @@ class Rendering:
             request.content_guide if has_guide else None,
             decoder.begins_in_reasoning,
             model.special_ids,
+            model.directory.context_length,
         )
         return self.guides.guide(asked)
 

@@ -28,6 +28,8 @@ _OF_STRINGS = ANNOTATIONS | {"type", "enum", "const", "pattern", "minLength", "m
 _OF_ALL = frozenset({"$ref", "$dynamicRef", "not", "if", *_OF_STRINGS} - ANNOTATIONS)
 _END = rf"\n{escaped(END_PARAMETER)}"
 _ONE_END = f"~/(?s:.*){escaped(END_PARAMETER)}(?s:.+)/"
+# Characters: counting more, beside the search for the end, is too complex for the matcher.
+_MOST_COUNTED = 128
 _BLANKS = r"[\s\x1c-\x1f]*"  # what Python strips
 # How JSON of a type begins, or what all of it says: such a text would be read as that.
 _READ_OTHERWISE = {
@@ -69,6 +71,13 @@ def bare_strings(schema: Any, whole: Mapping[str, Any], types: frozenset[str]) -
             yield " & ".join([*_free(part), _ONE_END, *_excluded(types)])
 
 
+def bare_words(schema: Mapping[str, Any], types: frozenset[str]) -> Iterator[str]:
+    """The terminals of a schema of null or booleans, as JSON writes them."""
+    words = ["null"] if "null" in types else ["true", "false"]
+    for word in [json.dumps(schema["const"])] if "const" in schema else words:
+        yield f"/{word}{_END}/"
+
+
 def _untyped(schema: Any) -> Mapping[str, Any]:
     """What a schema without types says of strings: other types' keywords are no matter."""
     if schema is False or (isinstance(schema, Mapping) and _OF_ALL & schema.keys()):
@@ -78,6 +87,9 @@ def _untyped(schema: Any) -> Mapping[str, Any]:
 
 def _free(schema: Mapping[str, Any]) -> Iterator[str]:
     least, most = schema.get("minLength", 0), schema.get("maxLength", "")
+    for keyword in ("minLength", "maxLength"):
+        if schema.get(keyword, 0) > _MOST_COUNTED:
+            raise _unfollowed(f"{keyword} above {_MOST_COUNTED}")
     yield rf"/(?s:.){{{least},{most}}}{_END}/"
     if "pattern" in schema:
         yield f"/{_searched(schema['pattern'])}{_END}/"

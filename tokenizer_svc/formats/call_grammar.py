@@ -59,7 +59,8 @@ class CallGrammar:
     `opening`: the marker behind which calls stand. `may_begin_with`: the text with which they
     begin where they stand without it, at the answer's beginning; None where they never do.
     `markers`: what the parser takes for the beginning of a call. `write` gets the functions and the
-    most calls, and gives what is behind the opening: one call or several. It raises
+    most calls, and gives what is behind the opening: one call or several. `strings_are_json`: their
+    length can be bounded without making the matching too complex. `write` raises
     UnwritableFunctionError.
     """
 
@@ -67,6 +68,7 @@ class CallGrammar:
     markers: tuple[str, ...]
     write: Callable[[GrammarWriter, Sequence[GuidedFunction], int], str]
     may_begin_with: str | None = None
+    strings_are_json: bool = True
 
 
 def one_of(expressions: Sequence[str]) -> str:

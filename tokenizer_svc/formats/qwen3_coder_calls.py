@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenizer_svc.formats.bare_strings import ANNOTATIONS, alternatives, bare_strings
+from tokenizer_svc.formats.bare_strings import ANNOTATIONS, alternatives, bare_strings, bare_words
 from tokenizer_svc.formats.call_grammar import (
     CallGrammar,
     GrammarWriter,
@@ -90,7 +90,11 @@ def _value(writer: GrammarWriter, schema: Any, whole: Mapping[str, Any]) -> str:
     parts = alternatives(schema, whole)
     values = []
     for part in parts:
-        if "string" not in schema_types(part, whole):
+        part_types = schema_types(part, whole)
+        if part_types <= {"null", "boolean"}:
+            # A lexeme as the strings beside it are, which would else be longer and win.
+            values += [writer.terminal(p) for p in bare_words(part, part_types)]
+        elif "string" not in part_types:
             values.append(_json(writer, part, definitions))
         else:
             values += [writer.terminal(p) for p in bare_strings(part, whole, types)]
@@ -101,4 +105,4 @@ def _json(writer: GrammarWriter, schema: Any, definitions: Mapping[str, Any]) ->
     return f"{writer.json({**schema, **definitions})} {writer.text(chr(10) + END_PARAMETER)}"
 
 
-GRAMMAR = CallGrammar(OPEN, (OPEN, FUNCTION), _calls)
+GRAMMAR = CallGrammar(OPEN, (OPEN, FUNCTION), _calls, strings_are_json=False)

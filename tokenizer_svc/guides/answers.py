@@ -6,7 +6,7 @@ something else than it was allowed as.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -20,9 +20,9 @@ from tokenizer_svc.formats.call_grammar import (
 )
 from tokenizer_svc.formats.catalog import OutputFormat
 from tokenizer_svc.formats.seam import ReasoningFormat
-from tokenizer_svc.guides.content import content, free_text, text_up_to
+from tokenizer_svc.guides.content import Surroundings, content, free_text, text_up_to
 from tokenizer_svc.guides.grammar import Grammar
-from tokenizer_svc.guides.schemas import ANY_OBJECT, arguments_schema
+from tokenizer_svc.guides.schemas import ANY_OBJECT, Bounds, arguments_schema
 from tokenizer_svc.lark_patterns import escaped
 from tokenizer_svc.tool_mapping import ToolSpec
 
@@ -35,7 +35,7 @@ class AskedAnswer:
     """What an answer may be, and how it is written.
 
     `begins_in_reasoning`: the prompt has opened the thoughts. `special_ids`: ids of the model's
-    special tokens by their text.
+    special tokens by their text. `context_length`: of the model, in tokens.
     """
 
     output_format: OutputFormat
@@ -44,6 +44,7 @@ class AskedAnswer:
     content_guide: Guide | None
     begins_in_reasoning: bool
     special_ids: Mapping[str, int]
+    context_length: int
 
     @property
     def allowed_tools(self) -> Sequence[ToolSpec]:
@@ -73,7 +74,7 @@ def answer_guide(asked: AskedAnswer) -> Guide | None:
 def function_guide(asked: AskedAnswer, tool: ToolSpec) -> Guide:
     """The guide of an answer that calls this function, to find out whose schema is at fault."""
     calls, grammar = _call_grammar(asked), Grammar(asked.special_ids)
-    function = _guided(tool, is_required=asked.choice.required)
+    function = _guided(asked, tool)
     try:
         call = calls.write(grammar, [function], 1)
     except UnwritableFunctionError as error:
@@ -95,23 +96,24 @@ def _answer(asked: AskedAnswer, grammar: Grammar) -> str:
     """What is behind the thoughts."""
     guide = asked.content_guide
     if guide is not None and not asked.tools:
-        return content(guide, grammar, None)
+        return content(guide, grammar, _surroundings(asked, None))
     calls = _call_grammar(asked)
     required = asked.choice.required
     behind = _calls(asked, calls, grammar)
+    beside = _surroundings(asked, calls)
     opened = f"{grammar.marker(calls.opening)} {behind}"
     if required:
         return behind if calls.may_begin_with else opened
     if guide is not None:
         bare = [behind] if calls.may_begin_with else []
-        return one_of([content(guide, grammar, calls), opened, *bare])
-    return _text_and_calls(calls, behind, grammar)
+        return one_of([content(guide, grammar, beside), opened, *bare])
+    return _text_and_calls(calls, behind, grammar, beside)
 
 
 def _calls(asked: AskedAnswer, calls: CallGrammar, grammar: Grammar) -> str:
     """What is behind the opening of calls."""
     allowed = asked.allowed_tools
-    functions = [_guided(tool, is_required=asked.choice.required) for tool in allowed]
+    functions = [_guided(asked, tool) for tool in allowed]
     most = 1 if asked.choice.single_call else MOST_CALLS
     try:
         return grammar.rule(calls.write(grammar, functions, most))
@@ -121,12 +123,20 @@ def _calls(asked: AskedAnswer, calls: CallGrammar, grammar: Grammar) -> str:
         raise
 
 
-def _text_and_calls(calls: CallGrammar, behind: str, grammar: Grammar) -> str:
-    text = free_text(grammar, calls)
+def _surroundings(asked: AskedAnswer, calls: CallGrammar | None) -> Surroundings:
+    thoughts = asked.output_format.thoughts
+    if thoughts is None:
+        return Surroundings(calls)
+    may_open = not (asked.begins_in_reasoning or thoughts.are_always_read)
+    return Surroundings(calls, thoughts.opens if may_open else "", is_behind_thoughts=True)
+
+
+def _text_and_calls(calls: CallGrammar, behind: str, grammar: Grammar, beside: Surroundings) -> str:
+    text = free_text(grammar, beside)
     if grammar.is_special(calls.opening):
         answers = [text, f"{text}? {grammar.marker(calls.opening)} {behind}"]
     else:
-        answers = [text, f"{text_up_to(calls.opening, grammar, calls)} {behind}"]
+        answers = [text, f"{text_up_to(calls.opening, grammar, beside)} {behind}"]
     if calls.may_begin_with:
         answers.append(behind)
     return f"{one_of(answers)}?"
@@ -156,11 +166,15 @@ def _thoughts(
     return f"({opening} {inside})?"
 
 
-def _guided(tool: ToolSpec, *, is_required: bool) -> GuidedFunction:
-    if not (is_required or tool.strict):
+def _guided(asked: AskedAnswer, tool: ToolSpec) -> GuidedFunction:
+    if not (asked.choice.required or tool.strict):
         return GuidedFunction(tool.name, tool.parameters or ANY_OBJECT, is_exact=False)
     try:
-        return GuidedFunction(tool.name, arguments_schema(tool.parameters), is_exact=True)
+        bounds = Bounds.for_context(asked.context_length)
+        if not _call_grammar(asked).strings_are_json:
+            bounds = replace(bounds, characters=None)
+        schema = arguments_schema(tool.parameters, bounds)
+        return GuidedFunction(tool.name, schema, is_exact=True)
     except UnwritableFunctionError as error:
         raise unusable_function(tool, str(error)) from error
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from headrace.common.v1 import errors_pb2
@@ -16,6 +17,35 @@ from tokenizer_svc.settings import LimitSettings
 
 PARAM = "content_guide"
 _CALL_WORDS = ({"name"}, {"arguments", "parameters"})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands beside a content, and what it must therefore not be taken for.
+
+    `calls`: how calls are written, None where there are none. `thoughts_opening`: with what
+    thoughts may begin in its place, empty where they cannot. `is_behind_thoughts`: line breaks in
+    front of it are markup.
+    """
+
+    calls: CallGrammar | None = None
+    thoughts_opening: str = ""
+    is_behind_thoughts: bool = False
+
+    @property
+    def beginnings(self) -> str:
+        """What keeps a terminal from beginning as something else does."""
+        bare = self.calls.may_begin_with if self.calls is not None else None
+        openings = [text for text in (bare, self.thoughts_opening) if text]
+        patterns = [rf"\s*{escaped(text)}(?s:.*)" for text in openings]
+        if self.is_behind_thoughts:
+            patterns.append(r"\n(?s:.*)")
+        return "".join(f" & ~/{pattern}/" for pattern in patterns)
+
+    @property
+    def exclusions(self) -> str:
+        """What keeps a terminal from being taken for thoughts or a call, or from holding one."""
+        return without(self.calls.markers if self.calls is not None else ()) + self.beginnings
 
 
 def content_characters(guide: Guide) -> int:
@@ -45,15 +75,16 @@ def check_content(guide: Guide, limits: LimitSettings) -> None:
             return
 
 
-def content(guide: Guide, grammar: Grammar, calls: CallGrammar | None) -> str:
-    """The content, beside which there may be calls, as an expression. Raises ServiceError."""
+def content(guide: Guide, grammar: Grammar, beside: Surroundings) -> str:
+    """The content as an expression. Raises ServiceError."""
+    calls = beside.calls
     match guide.WhichOneof("kind"):
         case "json_schema":
             return _json(json_schema(guide.json_schema), grammar, calls)
         case "json_object":
             return _json({"type": "object"}, grammar, calls)
         case "regex":
-            return _regex(guide.regex, grammar, calls)
+            return _regex(guide.regex, grammar, beside)
         case "choice":
             return _choice(list(guide.choice.alternatives), grammar, calls)
         case "grammar" if calls is None:
@@ -101,11 +132,11 @@ def _may_be_call(schema: Mapping[str, Any]) -> bool:
     return all(words & members.keys() for words in _CALL_WORDS)
 
 
-def _regex(pattern: str, grammar: Grammar, calls: CallGrammar | None) -> str:
+def _regex(pattern: str, grammar: Grammar, beside: Surroundings) -> str:
     if "\n" in pattern:
         raise refused("beside thoughts or tools a regular expression must be one line")
     slashed = re.sub(r"(?<!\\)((\\\\)*)/", r"\1\\/", pattern)
-    return grammar.terminal(f"/{slashed}/{_no_calls(calls)}")
+    return grammar.terminal(f"/{slashed}/{beside.exclusions}")
 
 
 def _choice(alternatives: list[str], grammar: Grammar, calls: CallGrammar | None) -> str:
@@ -119,22 +150,15 @@ def _choice(alternatives: list[str], grammar: Grammar, calls: CallGrammar | None
     return one_of([grammar.text(text) for text in alternatives])
 
 
-def _no_calls(calls: CallGrammar | None) -> str:
-    """What keeps a terminal from being taken for a call."""
-    if calls is None:
-        return ""
-    bare = calls.may_begin_with
-    return without(calls.markers) + (rf" & ~/\s*{escaped(bare)}(?s:.*)/" if bare else "")
-
-
-def free_text(grammar: Grammar, calls: CallGrammar) -> str:
+def free_text(grammar: Grammar, beside: Surroundings) -> str:
     """Any text that holds no call."""
-    return grammar.terminal(f"/(?s:.+)/{_no_calls(calls)}")
+    return grammar.terminal(f"/(?s:.+)/{beside.exclusions}")
 
 
-def text_up_to(opening: str, grammar: Grammar, calls: CallGrammar) -> str:
+def text_up_to(opening: str, grammar: Grammar, beside: Surroundings) -> str:
     """Any text that holds no call, and the opening of one, which is no special token."""
-    others = tuple(marker for marker in calls.markers if marker != opening)
+    markers = beside.calls.markers if beside.calls is not None else ()
+    others = without(tuple(marker for marker in markers if marker != opening))
     end = escaped(opening)
-    bare = rf" & ~/\s*{escaped(calls.may_begin_with)}(?s:.*)/" if calls.may_begin_with else ""
-    return grammar.terminal(f"/(?s:.*){end}/ & ~/(?s:.*){end}(?s:.+)/{without(others)}{bare}")
+    only_end = f"/(?s:.*){end}/ & ~/(?s:.*){end}(?s:.+)/"
+    return grammar.terminal(f"{only_end}{others}{beside.beginnings}")

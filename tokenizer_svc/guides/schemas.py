@@ -1,12 +1,13 @@
-"""Schemas of arguments as guides follow them: closed where they leave open what nobody asked for.
+"""Schemas of arguments as guides follow them: closed and bounded where they leave it open.
 
 A schema that names members and says nothing of others allows any others, in any number; a model
-that is free to add some may go on doing so. What is written here accepts a part of what the
-client's schema accepts.
+that is free to add some may go on doing so, as it may in a string or an array without an end. What
+is written here accepts a part of what the client's schema accepts.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from tokenizer_svc.formats.call_grammar import UnwritableFunctionError
 from tokenizer_svc.guides.grammar import OPTIONS
@@ -18,6 +19,8 @@ NO_ARGUMENTS: Mapping[str, Any] = {
     "additionalProperties": False,
 }
 
+_HAS_VALUES = frozenset({"enum", "const"})
+_LONGEST = {"email": 254, "idn-email": 254, "hostname": 253, "idn-hostname": 253}
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
@@ -31,7 +34,23 @@ _SAYS_MORE = _IN_PLACE | {
 }
 
 
-def arguments_schema(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long strings and arrays may be of which the schema does not say it."""
+
+    characters: int | None
+    items: int
+
+    @classmethod
+    def for_context(cls, tokens: int) -> Self:
+        """Those of a model with so long a context, of which a string then takes a sixteenth or so.
+
+        Enough for what a larger model writes, and an end for a small one that has lost its way.
+        """
+        return cls(max(tokens // 4, 256), max(tokens // 64, 16))
+
+
+def arguments_schema(parameters: Mapping[str, Any] | None, bounds: Bounds) -> Mapping[str, Any]:
     """The schema that a function's arguments follow. Raises UnwritableFunctionError."""
     if parameters is None:
         return NO_ARGUMENTS
@@ -40,8 +59,8 @@ def arguments_schema(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
     types = parameters.get("type", "object")
     if types != "object" and not (isinstance(types, list) and "object" in types):
         raise UnwritableFunctionError("type must be object, as arguments are")
-    schema = {**parameters, "type": "object"}
-    return schema if _has_compositions(schema) else _closed(schema)
+    schema: Mapping[str, Any] = _bounded({**parameters, "type": "object"}, bounds)
+    return schema if _has_compositions(schema) else dict(_closed(schema))
 
 
 def _has_compositions(schema: Mapping[str, Any]) -> bool:
@@ -84,6 +103,26 @@ def _closed(schema: Any) -> Any:
     ):
         closed["additionalProperties"] = False
     return closed
+
+
+def _bounded(schema: Any, bounds: Bounds) -> Any:
+    if not isinstance(schema, Mapping):
+        return schema
+    bounded = _mapped(schema, lambda inner: _bounded(inner, bounds))
+    types = schema.get("type")
+    names = types if isinstance(types, list) else [types]
+    if bounds.characters is not None and "string" in names and not _HAS_VALUES & schema.keys():
+        most = _LONGEST.get(str(schema.get("format")), bounds.characters)
+        _bound(bounded, "maxLength", "minLength", min(most, bounds.characters))
+    if "array" in names and not _HAS_VALUES & schema.keys():
+        _bound(bounded, "maxItems", "minItems", bounds.items)
+    return bounded
+
+
+def _bound(schema: dict[str, Any], keyword: str, least: str, most: int) -> None:
+    at_least = schema.get(least, 0)
+    if keyword not in schema and isinstance(at_least, int):
+        schema[keyword] = max(most, at_least)
 
 
 def _mapped(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:

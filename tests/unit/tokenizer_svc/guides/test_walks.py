@@ -102,7 +102,7 @@ def walk_all(
     assert answered_as is not None
     choice, content = CHOICES[case]
     asked = AskedAnswer(
-        answered_as, TOOLS, choice, content, begins_in_reasoning, walker.special_ids
+        answered_as, TOOLS, choice, content, begins_in_reasoning, walker.special_ids, 4096
     )
     guide = GuideChecker().guide(asked)
     assert guide is not None
