@@ -64,6 +64,16 @@ def test_json_has_one_layout(compiler: GuideCompiler) -> None:
     assert _allowed(compiler, guide, "[1, 1]") == {END, OTHER_END}
 
 
+def test_chains_of_references_do_not_end_the_process(compiler: GuideCompiler) -> None:
+    """Rules and definitions that name one another in a row, as many as a guide has room for."""
+    chain = {str(at): {"$ref": f"#/$defs/{at + 1}"} for at in range(3000)}
+    schema = {"$ref": "#/$defs/0", "$defs": {**chain, "3000": {"enum": [1]}}}
+    rules = "".join(f"a{at}: a{at + 1}\n" for at in range(6000))
+
+    assert _allowed(compiler, Guide("json_schema", json.dumps(schema))) == set(_ids("1"))
+    assert _allowed(compiler, Guide("grammar", f'start: a0\n{rules}a6000: "b"\n')) == set(_ids("b"))
+
+
 def test_copies_go_their_own_ways(compiler: GuideCompiler) -> None:
     """What one output takes changes nothing for another, nor for the next request."""
     guide = Guide("regex", "a[bc]c?")
