@@ -21,6 +21,7 @@ from worker.engine.openvino.guide_grammar import (
     unusable_guide,
 )
 from worker.engine.openvino.guide_matcher import GuideMatcher
+from worker.engine.openvino.guide_vocabulary import guide_vocabulary
 from worker.engine.seam import Guide
 
 _KEPT_GUIDES = 64
@@ -49,7 +50,11 @@ class GuideCompiler:
         self._vocabulary_size = vocabulary_size
         self._max_bytes = max_bytes
         end = self._end_token_ids[0]
-        self._tokenizer = LLTokenizer(tokenizer_json, n_vocab=vocabulary_size, eos_token=end)
+        vocabulary = guide_vocabulary(tokenizer_json)
+        self._special_tokens = vocabulary.special_tokens
+        self._tokenizer = LLTokenizer(
+            vocabulary.tokenizer_json, n_vocab=vocabulary_size, eos_token=end
+        )
         self._limits = LLParserLimits(step_lexer_fuel=_STEP_FUEL)
         self._kept: OrderedDict[Guide, GuideMatcher] = OrderedDict()
         self._lock = threading.Lock()
@@ -109,9 +114,8 @@ class GuideCompiler:
     def _check_tags(self, guide: Guide) -> None:
         """Tags are found in the text of an answer, of which special tokens are no part."""
         for text in tag_texts(guide):
-            for token_id in self._tokenizer.tokenize_str(text):
-                if self._tokenizer.is_special_token(token_id):
-                    named = self._tokenizer.decode_str([token_id])
+            for named in self._special_tokens:
+                if named in text:
                     raise unusable_guide(
                         guide, f"{text!r} holds the special token {named}, which no text holds"
                     )

@@ -13,20 +13,20 @@ from worker.engine.openvino.guide_grammar import grammar_of, in_words
 from worker.engine.openvino.sampler import Draw, Sampler
 from worker.engine.seam import Guide, GuideKind
 
-CHARACTERS = 'abcdefghij0123456789{}[]:, "/<>=-.tru'
-END, OTHER_END = len(CHARACTERS), len(CHARACTERS) + 1
+CHARACTERS = 'abcdefghij0123456789{}[]:, "/<>=-.trusnop'
+END, OTHER_END, MARK = (len(CHARACTERS) + place for place in range(3))
 
 
 @pytest.fixture(scope="module")
 def compiler() -> GuideCompiler:
-    """A token a character, and two end tokens behind them."""
+    """A token a character, and three special tokens behind them, two of which are ends."""
     # Byte-level vocabularies spell a space so.
     known = {c.replace(" ", "Ġ"): number for number, c in enumerate(CHARACTERS)}
-    known |= {"<end>": END, "<stop>": OTHER_END}
+    known |= {"<end>": END, "<stop>": OTHER_END, "<one>": MARK}
     tokenizer = Tokenizer(models.BPE(vocab=known, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<end>", "<stop>"])
+    tokenizer.add_special_tokens(["<end>", "<stop>", "<one>"])
     return GuideCompiler(tokenizer.to_str(), {END, OTHER_END}, OTHER_END + 3, max_bytes=50)
 
 
@@ -140,6 +140,35 @@ def test_tags_of_special_tokens_are_refused(
 
     with pytest.raises(ServiceError, match="holds the special token <stop>"):
         compiler.compile(guide, [])
+
+
+@pytest.mark.parametrize(
+    ("guide", "told"),
+    [
+        (Guide("json_schema", '{"enum": ["<end>"]}'), '"<end>"'),
+        (Guide("json_schema", '{"enum": ["a<stop>"]}'), '"a<stop>"'),
+        (Guide("choice", '["<stop>a"]'), "<stop>a"),
+        (Guide("regex", "<end>{2}"), "<end>>"),
+        (Guide("grammar", 'start: "<end>"'), "<end>"),
+    ],
+)
+def test_text_that_looks_like_a_special_token_is_text(
+    compiler: GuideCompiler, guide: Guide, told: str
+) -> None:
+    """Ordinary tokens spell it, and the answer goes on: it is no end and no turn's beginning."""
+    for at, following in enumerate(told):
+        assert _allowed(compiler, guide, told[:at]) == set(_ids(following))
+    assert _allowed(compiler, guide, told) == {END, OTHER_END}
+
+
+def test_special_tokens_are_reached_by_their_ids(compiler: GuideCompiler) -> None:
+    """A grammar that wants the token itself names its id."""
+    guide = Guide("grammar", f'start: "a" <[{MARK}]> "b"')
+    matcher = compiler.compile(guide, _ids("a"))
+
+    assert _allowed(compiler, guide, "a") == {MARK}
+    assert matcher.consume([MARK])
+    assert np.flatnonzero(matcher.allowed()).tolist() == _ids("b")
 
 
 def test_tags_of_plain_text_are_taken(compiler: GuideCompiler) -> None:
