@@ -1,5 +1,6 @@
 """The table of switches, other processes, and what stays out of sight."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.tensorrt_llm import LIBRARY, TORCH, importable
+from tests.unit.support.tensorrt_llm.conftest import Opener
 
 with importable():
     from tensorrt_llm.double.switches import Switches
@@ -63,6 +65,34 @@ def test_out_of_sight(name: str) -> None:
 
     assert (inner, outer, is_ours()) == (True, True, False)
     assert not {str(LIBRARY), str(TORCH)} & set(sys.path)
+
+
+async def test_the_seed_decides_the_ids(opened: Opener) -> None:
+    """Two machines with one seed answer alike, with another they do not."""
+    answers = [(await opened({"seed": s}).ask()).outputs[0].token_ids for s in (0, 0, 1)]
+
+    assert answers[0] == answers[1] != answers[2]
+
+
+@pytest.mark.parametrize("name", ["construction_seconds", "iteration_seconds"])
+async def test_paces(opened: Opener, name: str) -> None:
+    """Construction and iterations take the time that they are told to."""
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    here = opened({name: 0.1})
+    await here.ask(max_tokens=2)
+
+    assert loop.time() - begin >= 0.1
+
+
+async def test_a_host_block_has_a_size(opened: Opener) -> None:
+    """The host pool holds its bytes divided by that."""
+    config = {"host_cache_size": 64 << 20, "event_buffer_max_size": 10}
+    here = opened({"block_bytes": 32 << 20}, kv_cache_config=config)
+    await here.ask()
+    (created, *_) = here.llm.get_kv_cache_events(0)
+
+    assert created["data"]["num_blocks_per_cache_level"] == [1024, 2]
 
 
 def test_a_version_has_no_grpc() -> None:
