@@ -68,13 +68,14 @@ def resolved(schema: Any, whole: Any) -> Mapping[str, Any]:
             return {}
         if "$ref" not in schema:
             return schema
-        target = _target(schema["$ref"], whole)
+        target = referred(schema["$ref"], whole)
         beside = {name: value for name, value in schema.items() if name != "$ref"}
         schema = {**target, **beside} if isinstance(target, Mapping) else None
     return {}
 
 
-def _target(reference: Any, whole: Any) -> Any:
+def referred(reference: Any, whole: Any) -> Any:
+    """The part of the whole schema that a reference names; None where it names none."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     found = whole

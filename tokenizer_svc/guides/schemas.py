@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tokenizer_svc.formats.call_grammar import UnwritableFunctionError
+from tokenizer_svc.guides.endless import is_endless
 from tokenizer_svc.guides.grammar import OPTIONS
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -59,6 +60,8 @@ def arguments_schema(parameters: Mapping[str, Any] | None, bounds: Bounds) -> Ma
     types = parameters.get("type", "object")
     if types != "object" and not (isinstance(types, list) and "object" in types):
         raise UnwritableFunctionError("type must be object, as arguments are")
+    if is_endless({**parameters, "type": "object"}):
+        raise UnwritableFunctionError("required and $ref together leave no value that ends")
     schema: Mapping[str, Any] = _bounded({**parameters, "type": "object"}, bounds)
     return schema if _has_compositions(schema) else dict(_closed(schema))
 

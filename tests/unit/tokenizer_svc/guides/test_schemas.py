@@ -81,6 +81,15 @@ def test_what_says_more_of_members_stays_open(schema: dict[str, Any]) -> None:
         ({"type": "string"}, "type"),
         ({"type": ["string", "null"]}, "type"),
         ({"x-guidance": {"lenient": True}}, "x-guidance"),
+        ({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}, r"required and \$ref"),
+        (
+            {
+                "properties": {"a": {"anyOf": [{"$ref": "#/$defs/d"}, {"$ref": "#/$defs/d"}]}},
+                "required": ["a"],
+                "$defs": {"d": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/d"}}},
+            },
+            r"required and \$ref",
+        ),
     ],
 )
 def test_what_no_arguments_can_be_is_refused(schema: dict[str, Any], named: str) -> None:
@@ -116,3 +125,12 @@ def test_bounds_grow_with_the_context() -> None:
     """A model that can write long texts may."""
     assert Bounds.for_context(8192) == Bounds(characters=2048, items=128)
     assert Bounds.for_context(131_072) == Bounds(characters=32_768, items=2048)
+
+
+def test_recursion_that_may_end_is_taken() -> None:
+    """A list that ends with null, a tree whose leaves have no children."""
+    node = {"properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}}
+    tree = {"properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}
+
+    for schema in (node, tree):
+        assert arguments_schema({**schema, "required": list(schema["properties"])}, BOUNDS)
