@@ -20,6 +20,8 @@ from headrace.worker.v1.service_pb2 import DESCRIPTOR
 from headrace.worker.v1.service_pb2_grpc import add_GenerationServiceServicer_to_server
 from worker.engine.paced import PacedEngine
 from worker.engine.seam import Engine
+from worker.engine.tensorrt_llm.engine import TensorRtLlmEngine
+from worker.engine.tensorrt_llm.library import open_library
 from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
 
@@ -27,9 +29,15 @@ _log = structlog.get_logger(__name__)
 
 
 def make_engine(settings: WorkerSettings, model: ModelDirectory) -> Engine:
-    """The engine that the settings name; its library is imported only here, when it is chosen."""
+    """The engine that the settings name; its library is imported only here, when it is chosen.
+
+    Raises StartError where TensorRT-LLM is chosen and missing.
+    """
     if settings.engine == "paced":
         return PacedEngine(model, settings.paced)
+    if settings.engine == "tensorrt_llm":
+        # In the main thread: the library starts MPI when it is imported.
+        return TensorRtLlmEngine(model, settings.tensorrt_llm, open_library())
     # OpenVINO takes a second to import, and the paced engine must run without it.
     from worker.engine.openvino.engine import OpenVinoEngine  # noqa: PLC0415
 

@@ -9,6 +9,7 @@ from headrace.runtime.settings import SettingsGroup
 from headrace.runtime.tls_settings import ServerTlsSettings
 from worker.engine.openvino.settings import OpenVinoSettings
 from worker.engine.paced_settings import PacedSettings
+from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
 
 
 class WorkerSettings(SettingsGroup):
@@ -16,8 +17,8 @@ class WorkerSettings(SettingsGroup):
 
     model: str = Field(default="SmolLM2-135M-Instruct", min_length=1)
     """Model directory, or the name of a model in the cache folder."""
-    engine: Literal["openvino", "paced"] = "openvino"
-    """Engine that computes: openvino on the CPU, or paced, a double that only emits tokens."""
+    engine: Literal["openvino", "paced", "tensorrt_llm"] = "openvino"
+    """Engine that computes: openvino on the CPU, tensorrt_llm on GPUs, or paced, a double."""
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on."""
     port: int = Field(default=50061, ge=0, le=65535)
@@ -38,3 +39,5 @@ class WorkerSettings(SettingsGroup):
     """The openvino engine."""
     paced: PacedSettings = PacedSettings()
     """The paced engine."""
+    tensorrt_llm: TensorRtLlmSettings = TensorRtLlmSettings()
+    """The tensorrt_llm engine."""

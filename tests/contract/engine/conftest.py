@@ -12,12 +12,13 @@ import pytest_asyncio
 
 from headrace.models.directory import ModelDirectory
 from tests.contract.engine.subject import Subject
+from tests.contract.engine.tensorrt_llm_subject import opened_tensorrt_llm
 from tests.contract.engine_openvino.probe import KV_CACHE_BYTES, Probe, opened
 from tests.support.models import fake_model
 from worker.engine.paced import PacedEngine
 from worker.engine.paced_settings import PacedSettings
 
-ENGINES = [pytest.param("openvino", marks=pytest.mark.model), "paced"]
+ENGINES = [pytest.param("openvino", marks=pytest.mark.model), "paced", "tensorrt_llm"]
 
 NARROW_QUEUE = 3
 """Outputs that may wait in a narrow engine beyond the one that runs."""
@@ -65,6 +66,22 @@ async def openvino_narrow(model_directory: ModelDirectory) -> AsyncIterator[Subj
     """The same with a single place."""
     settings = {"max_num_sequences": 1, "max_queued_outputs": NARROW_QUEUE}
     async with opened(model_directory, kv_cache_bytes=KV_CACHE_BYTES // 4, **settings) as subject:
+        yield subject
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tensorrt_llm() -> AsyncIterator[Subject]:
+    """The tensorrt_llm engine on the double of its library."""
+    async with opened_tensorrt_llm() as subject:
+        subject.fresh = opened_tensorrt_llm
+        yield subject
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tensorrt_llm_narrow() -> AsyncIterator[Subject]:
+    """The same with a single place, and nothing handed over ahead."""
+    settings = {"max_batch_size": 1, "max_handed_ahead_outputs": 0}
+    async with opened_tensorrt_llm(**settings, max_queued_outputs=NARROW_QUEUE) as subject:
         yield subject
 
 

@@ -1,0 +1,66 @@
+"""The tensorrt_llm engine on the double of its library."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from headrace.common.v1 import errors_pb2
+from headrace.models.directory import ModelDirectory
+from headrace.rpc.errors import ServiceError
+from tests.contract.engine.subject import Answer, Subject
+from tests.support.models import END_TOKEN, fake_model
+from tests.support.tensorrt_llm import importable
+from worker.engine.seam import EngineRequest
+from worker.engine.tensorrt_llm.engine import TensorRtLlmEngine
+from worker.engine.tensorrt_llm.library import open_library
+from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
+
+with importable():
+    from tensorrt_llm.double.machine import using
+    from tensorrt_llm.double.switches import ModelFacts, Switches
+
+
+class TensorRtLlmSubject(Subject):
+    """Whose library cannot continue everything: what it refuses by name is skipped."""
+
+    async def generate_all(self, requests: Sequence[EngineRequest]) -> list[Answer]:
+        try:
+            return await super().generate_all(requests)
+        except ServiceError as error:
+            if error.reason != errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER:
+                raise
+            pytest.skip(f"refused by name: {error.message}")
+
+
+@asynccontextmanager
+async def opened_tensorrt_llm(
+    switches: dict[str, object] | None = None, **settings: object
+) -> AsyncIterator[TensorRtLlmSubject]:
+    """A started engine with the sampler that honours all; stopped at the end."""
+    model: ModelDirectory = fake_model()
+    facts = ModelFacts(
+        vocabulary_size=model.vocabulary_size,
+        end_token_ids=(END_TOKEN,),
+        max_seq_len=model.context_length,
+    )
+    values = {"sampler": "TRTLLMSampler", "guided_decoding_backend": "none", **settings}
+    # Slow enough that an iteration is a turn of the loop also on a busy machine.
+    told = {"model": facts, "iteration_seconds": 0.004, **(switches or {})}
+    with importable(with_torch=True), using(Switches(**told)):
+        engine = TensorRtLlmEngine(model, TensorRtLlmSettings(**values), open_library())
+        await engine.start()
+        try:
+            yield await _with_ending_prompt(engine)
+        finally:
+            await engine.stop()
+
+
+async def _with_ending_prompt(engine: TensorRtLlmEngine) -> TensorRtLlmSubject:
+    """With the first prompt whose answer is neither very short nor long."""
+    for first in range(100, 200):
+        subject = TensorRtLlmSubject(engine, (first, 12, 13, 14, 15), has_distribution=True)
+        answer = await subject.generate()
+        if 8 <= len(answer.token_ids) < 20 and answer.ended.stop_token_id is not None:
+            return subject
+    raise AssertionError("no prompt of the double has such an answer")

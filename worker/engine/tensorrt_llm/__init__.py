@@ -1,0 +1,1 @@
+"""The GPU engine: TensorRT-LLM's LLM API behind the seam."""

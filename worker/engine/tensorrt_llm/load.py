@@ -1,0 +1,73 @@
+"""The library's own view of its load: statistics of its iterations, read for as long as it runs.
+
+They come only while something computes, are read by one reader, and cannot be asked for before the
+first request. Every key is optional.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from worker.engine.tensorrt_llm.library import Llm
+
+_POLL_SECONDS = 2.0
+_BACKOFF_SECONDS = 0.1
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCounts:
+    """Blocks of the KV cache; those kept for reuse count as free, as the library counts them."""
+
+    total: int = 0
+    free: int = 0
+    tokens_per_block: int = 0
+
+
+def block_counts(statistics: Mapping[str, Any]) -> BlockCounts | None:
+    """From one iteration's statistics; None where they do not tell."""
+    cache = statistics.get("kvCacheStats")
+    if not isinstance(cache, Mapping):
+        return None
+    total, free = cache.get("maxNumBlocks"), cache.get("freeNumBlocks")
+    size = cache.get("tokensPerBlock", 0)
+    if not (isinstance(total, int) and isinstance(free, int) and isinstance(size, int)):
+        return None
+    return BlockCounts(total, max(min(free, total), 0), size)
+
+
+class LoadReader:
+    """Keeps the newest counts; `run` is its task."""
+
+    def __init__(self, llm: Llm) -> None:
+        self._llm = llm
+        self._first = asyncio.Event()
+        self.blocks = BlockCounts()
+
+    async def first(self, seconds: float) -> None:
+        """Wait for the first counts, at most so long."""
+        try:
+            await asyncio.wait_for(self._first.wait(), seconds)
+        except TimeoutError:
+            _log.warning("no_iteration_statistics", waited_seconds=seconds)
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            try:
+                # An iterator ends when nothing comes for a while; that is no end of all.
+                async for statistics in self._llm.get_stats_async(_POLL_SECONDS):
+                    self._keep(statistics)
+            except (AssertionError, TimeoutError) as error:
+                _log.debug("statistics_not_there", problem=str(error))
+            await asyncio.sleep(_BACKOFF_SECONDS)
+
+    def _keep(self, statistics: Mapping[str, Any]) -> None:
+        counts = block_counts(statistics)
+        if counts is not None:
+            self.blocks = counts
+            self._first.set()
