@@ -4,6 +4,7 @@ Each request leaves exactly once: compiled, failed, or when all its outputs were
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ class _Waiting:
     leader: Sequence
     task: "asyncio.Task[None] | None" = None
     aborted: set[int] = field(default_factory=set)
+    begun_at: float | None = None  # when a thread took it up, of the monotonic clock
 
     @property
     def open_keys(self) -> list[int]:
@@ -33,7 +35,8 @@ class _Waiting:
 class Compilations:
     """Gives each leader of sequences to `on_ready`, with matchers, and the keys aborted since.
 
-    `num_ended` counts outputs that ended here.
+    A guide has `most_seconds` from when a thread takes it up, and as long to wait for one: only
+    what was taken up is at fault. `num_ended` counts outputs that ended here.
     """
 
     def __init__(
@@ -71,23 +74,42 @@ class Compilations:
 
     async def _compile(self, waiting: _Waiting, guide: Guide) -> None:
         loop = asyncio.get_running_loop()
-        prefix = waiting.leader.request.output_prefix_token_ids
+        compiling = loop.run_in_executor(self._pool, self._taken_up, waiting, guide)
         try:
-            async with asyncio.timeout(self._most_seconds):
-                matcher = await loop.run_in_executor(
-                    self._pool, self._compiler.compile, guide, prefix
-                )
-        except TimeoutError:
-            message = (
-                f"{guide.param} takes longer than {self._most_seconds:g} s to compile, "
-                "which is the most allowed."
-            )
-            error = ServiceError(errors_pb2.ERROR_REASON_INVALID_REQUEST, message, guide.param)
-            self._fail(waiting, error)
+            await asyncio.wait([compiling], timeout=self._most_seconds)
+            if waiting.begun_at is not None:
+                left = waiting.begun_at + self._most_seconds - time.monotonic()
+                await asyncio.wait([compiling], timeout=left)
+            if not compiling.done():
+                self._fail(waiting, self._late(waiting, guide))
+                return
+            matcher = await compiling
         except ServiceError as error:
             self._fail(waiting, error)
         else:
             self._pass_on(waiting, matcher)
+        finally:
+            compiling.cancel()  # what no thread has taken up yet
+
+    def _taken_up(self, waiting: _Waiting, guide: Guide) -> GuideMatcher:
+        """On a thread."""
+        waiting.begun_at = time.monotonic()
+        prefix = waiting.leader.request.output_prefix_token_ids
+        return self._compiler.compile(guide, prefix)
+
+    def _late(self, waiting: _Waiting, guide: Guide) -> ServiceError:
+        seconds = f"{self._most_seconds:g} s"
+        if waiting.begun_at is None:
+            return ServiceError(
+                errors_pb2.ERROR_REASON_OVERLOADED,
+                f"Too many guides are being compiled; this one had no turn within {seconds}.",
+                retry_after_seconds=1,
+            )
+        return ServiceError(
+            errors_pb2.ERROR_REASON_INVALID_REQUEST,
+            f"{guide.param} takes longer than {seconds} to compile, which is the most allowed.",
+            guide.param,
+        )
 
     def _pass_on(self, waiting: _Waiting, matcher: GuideMatcher) -> None:
         self._waiting.discard(waiting)
