@@ -64,6 +64,10 @@ class LoadReader:
                     self._keep(statistics)
             except (AssertionError, TimeoutError) as error:
                 _log.debug("statistics_not_there", problem=str(error))
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                # Routing can do without them, requests need none.
+                _log.warning("statistics_unreadable", problem=f"{type(error).__name__}: {error}")
+                return
             await asyncio.sleep(_BACKOFF_SECONDS)
 
     def _keep(self, statistics: Mapping[str, Any]) -> None:
