@@ -27,6 +27,7 @@ commands:
   model       pull | import | list | verify: the models in the cache folder
   key         new | hash: API keys for the key file
   render      the prompt that a request becomes: text, tokens, block digests, guide
+  doctor      whether this machine can serve with TensorRT-LLM, and what to do if not
 """
 _EPILOG = """\
 examples:
@@ -38,12 +39,13 @@ examples:
   headrace key new --tenant acme                 a key, and its entry for [edge.keys] file
   headrace edge --config headrace.toml --print-config
   headrace render request.json --ids
+  headrace doctor --model ./Llama-3.1-8B-Instruct   what is missing, then one request
 
 Settings come from defaults, then the file given by --config (tables [edge], [tokenizer], [worker],
 [models]), then HEADRACE_<SERVICE>__GROUP__FIELD in the environment, then flags; later ones win.
 `headrace COMMAND --help` lists every flag.
 """
-_COMMANDS = ("serve", "edge", "tokenizer", "worker", "model", "key", "render")
+_COMMANDS = ("serve", "edge", "tokenizer", "worker", "model", "key", "render", "doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +91,10 @@ def _run(command: str, argv: list[str]) -> int:
         from headrace.cli.render import main as render  # noqa: PLC0415 (see above)
 
         return render(argv)
+    if command == "doctor":
+        from headrace.cli.doctor import main as doctor  # noqa: PLC0415 (see above)
+
+        return doctor(argv)
     from headrace.cli.service import main as service  # noqa: PLC0415 (see above)
 
     return service(command, argv)

@@ -1,21 +1,27 @@
 """A machine with GPUs that is none: commands and libraries that say what the real ones would.
 
-Everything lies in one folder; `install` puts its commands first on the PATH, and its libraries on
-that of programs that are started.
+Everything lies in one folder; `install` makes its commands all that is on the PATH, and puts
+its libraries on that of programs that are started.
 """
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 from tests.support.tensorrt_llm import LIBRARY, TORCH
 
 ROOT = Path(__file__).parents[2]
 H100 = "NVIDIA H100 80GB HBM3, 580.65.06, 81559, 81008, 9.0"
+_TOOLS = ("cat", "mv", "sh", "sleep")
 _OPEN_MPI = "mpirun (Open MPI) 5.0.10\n\nReport bugs to https://www.open-mpi.org/community/help/"
 _CUDA = """
 int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}
@@ -31,10 +37,12 @@ class GpuMachine:
         self.lib = folder / "lib"
         self.bin.mkdir()
         self.lib.mkdir()
+        for tool in _TOOLS:
+            (self.bin / tool).symlink_to(shutil.which(tool) or "/nonexistent")
 
     def install(self, monkeypatch: pytest.MonkeyPatch, *more: Path) -> None:
-        """Commands first on the PATH; nothing but these and the standard ones is found there."""
-        monkeypatch.setenv("PATH", f"{self.bin}{os.pathsep}/usr/bin{os.pathsep}/bin")
+        """Nothing but these commands is on the PATH, whatever the machine of the test has."""
+        monkeypatch.setenv("PATH", str(self.bin))
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, self.lib, *more))))
         monkeypatch.setenv("LD_LIBRARY_PATH", str(self.lib))
 
@@ -82,7 +90,8 @@ class GpuMachine:
         """A libcuda.so.1, made with the C compiler."""
         source, library = self.lib / "cuda.c", self.lib / "libcuda.so.1"
         source.write_text(_CUDA.format(version=version, status=status), encoding="utf-8")
-        subprocess.run(["cc", "-shared", "-o", library, source], check=True)
+        made = ["cc", "-shared", "-o", library, source]
+        subprocess.run(made, check=True, env={"PATH": os.defpath})
         self.says("nvcc", "Cuda compilation tools, release 13.1, V13.1.80\n")
 
     def complete(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,22 +103,22 @@ class GpuMachine:
         monkeypatch.setenv("TENSORRT_LLM_DOUBLE", json.dumps({"gpus": 2}))
 
 
-def checkpoint(folder: Path, source: Path | None = None, **config: Any) -> Path:
-    """A model directory with small weights: `source`'s files, or the least that can be read."""
+def checkpoint(folder: Path, **config: Any) -> Path:
+    """A model directory with a tokenizer whose tokens are bytes, and weights that are too few."""
     folder.mkdir(parents=True)
-    if source is not None:
-        for file in source.iterdir():
-            if not file.name.startswith("openvino"):
-                (folder / file.name).symlink_to(file)
-    else:
-        values = {
-            "max_position_embeddings": 4096,
-            "vocab_size": 512,
-            "eos_token_id": 2,
-            "torch_dtype": "bfloat16",
-            **config,
-        }
-        (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
-        (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    alphabet = sorted(ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({letter: token_id for token_id, letter in enumerate(alphabet)}, []))
+    tokenizer.add_special_tokens(["<end>"])
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    values = {
+        "max_position_embeddings": 4096,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "eos_token_id": tokenizer.token_to_id("<end>"),
+        "torch_dtype": "bfloat16",
+        **config,
+    }
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
     (folder / "model.safetensors").write_bytes(bytes(1024))
     return folder

@@ -16,7 +16,7 @@ def test_help_shows_commands_and_examples(capsys: pytest.CaptureFixture[str]) ->
     assert caught.value.code == 0
     assert all(
         f"\n  {name} " in text
-        for name in ("serve", "edge", "tokenizer", "worker", "model", "key", "render")
+        for name in ("serve", "edge", "tokenizer", "worker", "model", "key", "render", "doctor")
     )
     assert "headrace serve --workers 2" in text
 
