@@ -185,6 +185,8 @@ class GenerationResult:
             "The asyncio event loop was not present during initialization, so async operations "
             "are not available."
         )
+        if self.queue.loop is None:
+            self.queue.loop = asyncio.get_running_loop()
         self._take(await self.queue.aget())
 
     def _shown(self) -> "GenerationResult":
