@@ -26,7 +26,7 @@ from tokenizer_svc.guides.schemas import ANY_OBJECT, Bounds, arguments_schema
 from tokenizer_svc.lark_patterns import escaped
 from tokenizer_svc.tool_mapping import ToolSpec
 
-MOST_CALLS = 32
+MOST_CALLS = 16
 """Calls in one guided answer: a small model that may add another one seldom stops."""
 
 

@@ -22,6 +22,7 @@ NO_ARGUMENTS: Mapping[str, Any] = {
 
 _HAS_VALUES = frozenset({"enum", "const"})
 _LONGEST = {"email": 254, "idn-email": 254, "hostname": 253, "idn-hostname": 253}
+_LARGE_CONTEXT = 16_384  # tokens
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
@@ -37,17 +38,20 @@ _SAYS_MORE = _IN_PLACE | {
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long strings and arrays may be of which the schema does not say it."""
+    """How long strings and arrays may be of which the schema does not say it; None = as they like."""
 
-    characters: int | None
-    items: int
+    characters: int | None = None
+    items: int | None = None
 
     @classmethod
     def for_context(cls, tokens: int) -> Self:
         """Those of a model with so long a context, of which a string then takes a sixteenth or so.
 
-        Enough for what a larger model writes, and an end for a small one that has lost its way.
+        An end for small models that lose their way. Larger ones have reason to write long texts,
+        and one that a bound cuts short looks as if it were whole: they have none.
         """
+        if tokens > _LARGE_CONTEXT:
+            return cls()
         return cls(max(tokens // 4, 256), max(tokens // 64, 16))
 
 
@@ -117,7 +121,7 @@ def _bounded(schema: Any, bounds: Bounds) -> Any:
     if bounds.characters is not None and "string" in names and not _HAS_VALUES & schema.keys():
         most = _LONGEST.get(str(schema.get("format")), bounds.characters)
         _bound(bounded, "maxLength", "minLength", min(most, bounds.characters))
-    if "array" in names and not _HAS_VALUES & schema.keys():
+    if bounds.items is not None and "array" in names and not _HAS_VALUES & schema.keys():
         _bound(bounded, "maxItems", "minItems", bounds.items)
     return bounded
 

@@ -122,9 +122,17 @@ def test_what_has_no_end_gets_one(schema: dict[str, Any], added: dict[str, int])
 
 
 def test_bounds_grow_with_the_context() -> None:
-    """A model that can write long texts may."""
+    """A model that can write long texts may, and nothing cuts them short."""
     assert Bounds.for_context(8192) == Bounds(characters=2048, items=128)
-    assert Bounds.for_context(131_072) == Bounds(characters=32_768, items=2048)
+    assert Bounds.for_context(16_384) == Bounds(characters=4096, items=256)
+    assert Bounds.for_context(131_072) == Bounds()
+
+
+def test_nothing_is_bounded_where_nothing_says_so() -> None:
+    """Without bounds a schema of strings and arrays stays as it is."""
+    schema = {"type": "object", "properties": {"a": {"type": "array"}, "b": {"type": "string"}}}
+
+    assert arguments_schema(schema, Bounds())["properties"] == schema["properties"]
 
 
 def test_recursion_that_may_end_is_taken() -> None:
