@@ -38,7 +38,7 @@ _SAYS_MORE = _IN_PLACE | {
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long strings and arrays may be of which the schema does not say it; None = as they like."""
+    """How long strings and arrays may be of which the schema does not say it; None = any length."""
 
     characters: int | None = None
     items: int | None = None
