@@ -34,11 +34,11 @@ class OpenVinoSettings(SettingsGroup):
     priority_step_seconds: float = Field(default=30.0, gt=0)
     """Seconds of waiting that weigh as much as one point of priority, so that nothing starves."""
 
-    guide_max_bytes: int = Field(default=131_072, ge=1, le=1 << 24)
-    """Bytes of a guide's text; longer ones are refused."""
+    guide_max_bytes: int = Field(default=1_048_576, ge=1, le=1 << 24)
+    """Bytes of a guide's text; longer ones are refused. Guides of calls spell all functions out."""
 
     guide_compile_seconds: float = Field(default=5.0, gt=0, le=600)
-    """Seconds that a guide may take to be compiled; those that take longer are refused."""
+    """Seconds to compile a guide, beyond which it is refused, and as many to wait for a turn."""
 
     num_threads: int | None = Field(default=None, ge=1)
     """Threads that compute; unset: OpenVINO's choice, one a core."""
