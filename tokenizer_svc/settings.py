@@ -15,7 +15,7 @@ class TemplateSettings(SettingsGroup):
     """What rendering one conversation may use."""
 
     max_seconds: float = Field(default=2.0, gt=0, le=60)
-    """Longest time in a chat template, in seconds."""
+    """Longest time in a chat template, in seconds of CPU time."""
     max_characters: int = Field(default=32 * 1024 * 1024, ge=1)
     """Longest text that a chat template may make, in characters."""
     max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
