@@ -61,6 +61,7 @@ def main(argv: list[str], places: Places | None = None) -> int:
         local_gpus=min(world_size, settings.gpus_per_node or world_size),
         model=_model_folder(arguments),
         places=places or Places(),
+        announce=_announce,
     )
     examination.find_gpus()
     problem = examination.gpus.problem
@@ -68,6 +69,11 @@ def main(argv: list[str], places: Places | None = None) -> int:
     if arguments.json:
         return _write_json(list(findings), problem)
     return _write_lines(findings, problem)
+
+
+def _announce(what: str) -> None:
+    sys.stderr.write(f"{what} …\n")
+    sys.stderr.flush()
 
 
 def _parser() -> ArgumentParser:

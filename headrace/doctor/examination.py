@@ -1,6 +1,6 @@
 """The order of the examination: from what everything else rests on to what rests on it all."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Examination:
     patience: Patience = field(default_factory=Patience)
     places: Places = field(default_factory=Places)
     gpus: GpuFacts = field(default_factory=GpuFacts)
+    announce: Callable[[str], None] = lambda _what: None
+    """Told what is about to take long."""
     torch: dict[str, Any] | None = None
     library: dict[str, Any] | None = None
 
@@ -67,11 +69,14 @@ class Examination:
         yield judge_toolkit(find_toolkit(self.patience.command))
 
     def _software(self) -> Iterator[Finding]:
+        self.announce("starting MPI")
         yield judge_mpi(ask_mpi(self.patience.library))
         yield judge_mpirun(find_mpirun(self.patience.command))
+        self.announce("importing torch, which may take a minute")
         torch = ask_torch(self.patience.library)
         self.torch = torch.facts
         yield judge_torch(torch, self.local_gpus)
+        self.announce("importing TensorRT-LLM, which may take minutes")
         library = ask_library(self.patience.library)
         self.library = library.facts
         yield judge_library(library)

@@ -14,7 +14,13 @@ def test_a_complete_machine_passes(
 ) -> None:
     """Nothing fails; what was found is kept for what comes after."""
     machine.complete(monkeypatch)
-    examination = Examination(world_size=2, local_gpus=2, model=checkpoint(tmp_path / "m"))
+    announced: list[str] = []
+    examination = Examination(
+        world_size=2,
+        local_gpus=2,
+        model=checkpoint(tmp_path / "m"),
+        announce=announced.append,
+    )
 
     examination.find_gpus()
     findings = {finding.name: finding for finding in examination.examine()}
@@ -42,6 +48,11 @@ def test_a_complete_machine_passes(
         "model fit",
     ]
     assert examination.library is not None
+    assert [what.split(",")[0] for what in announced] == [
+        "starting MPI",
+        "importing torch",
+        "importing TensorRT-LLM",
+    ]
     assert findings["model fit"].text.endswith("over 2, 80.0 GiB free")
 
 
