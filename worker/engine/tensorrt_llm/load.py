@@ -1,7 +1,8 @@
 """The library's own view of its load: statistics of its iterations, read for as long as it runs.
 
-They come only while something computes, are read by one reader, and cannot be asked for before the
-first request. Every key is optional.
+They come only while something computes and are read by one reader, which asks when there was a
+response: before the first request there is nothing to ask, and some builds tell nothing more, once
+they were silent, until the next request. Every key is optional.
 """
 
 import asyncio
@@ -46,6 +47,7 @@ class LoadReader:
     def __init__(self, llm: Llm) -> None:
         self._llm = llm
         self._first = asyncio.Event()
+        self._responses = asyncio.Event()
         self.blocks = BlockCounts()
 
     async def first(self, seconds: float) -> None:
@@ -55,9 +57,15 @@ class LoadReader:
         except TimeoutError:
             _log.warning("no_iteration_statistics", waited_seconds=seconds)
 
+    def on_response(self) -> None:
+        """The library computes: there is something to read."""
+        self._responses.set()
+
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
+            await self._responses.wait()
+            self._responses.clear()
             try:
                 # An iterator ends when nothing comes for a while; that is no end of all.
                 async for statistics in self._llm.get_stats_async(_POLL_SECONDS):

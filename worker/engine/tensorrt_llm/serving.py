@@ -108,6 +108,7 @@ class Serving:
             ends, vocabulary_size, self._settings.sampler == "TRTLLMSampler"
         )
         if self._settings.iteration_statistics:
+            self._reader.on_response()
             _ = self._start_task(self._reader.run())
             await self._reader.first(_FIRST_STATISTICS_SECONDS)
         blocks = self._reader.blocks
@@ -239,6 +240,7 @@ class Serving:
 
     def _on_step(self, running: RunningRequest) -> None:
         self._watchdog.feed()
+        self._reader.on_response()
         if not running.is_live:
             self._abandon(running.queued)
 
