@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
+
+from headrace.runtime.errors import StartError
 
 _POLL_SECONDS = 0.1
 _REAP_SECONDS = 2.0
@@ -47,9 +49,12 @@ class Answer:
 
 
 def run_command(command: Sequence[str], seconds: float, tick: Tick | None = None) -> Ended:
-    """Run a command for at most `seconds`; `output` is what it wrote to stdout."""
-    with TemporaryDirectory(prefix="headrace-doctor-") as folder:
-        log, errors = Path(folder, "stdout"), Path(folder, "stderr")
+    """Run a command for at most `seconds`; `output` is what it wrote to stdout.
+
+    Raises StartError where nothing temporary can be kept.
+    """
+    with _folder() as folder:
+        log, errors = folder / "stdout", folder / "stderr"
         with log.open("wb") as output, errors.open("wb") as diagnostics:
             try:
                 status = _run(command, output, diagnostics, seconds, tick)
@@ -72,8 +77,8 @@ def ask_program(
 
     All that it writes goes to the file `log`, if one is named. Raises OSError where it cannot.
     """
-    with TemporaryDirectory(prefix="headrace-doctor-") as folder:
-        log, answer = log or Path(folder, "log"), Path(folder, "answer")
+    with _folder() as folder:
+        log, answer = log or folder / "log", folder / "answer"
         # -P: a folder that happens to be current must not shadow a library.
         program = [sys.executable, "-P", "-m", module, str(answer), str(os.getpid())]
         with log.open("wb") as output:
@@ -83,6 +88,17 @@ def ask_program(
         if answer.is_file():
             return Answer(json.loads(answer.read_bytes()), problem)
         return Answer(None, problem or "ended without an answer")
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """For as long as the block runs; a child that is left behind may still write into it."""
+    try:
+        temporary = TemporaryDirectory(prefix="headrace-doctor-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StartError(f"the doctor needs a folder for temporary files: {error}") from error
+    with temporary as name:
+        yield Path(name)
 
 
 def _run(
@@ -125,8 +141,14 @@ def _problem(status: int | None, seconds: float, said: str) -> str:
     if status is None:
         return f"gave no answer within {seconds:g} s"
     if status < 0:
-        return f"was killed by {signal.Signals(-status).name}{last}"
+        return f"was killed by {_signal_name(-status)}{last}"
     return f"ended with exit code {status}{last}" if status else ""
+
+
+def _signal_name(number: int) -> str:
+    """Signals for programs' own use have numbers only."""
+    known = {item.value: item.name for item in signal.Signals}
+    return known.get(number, f"signal {number}")
 
 
 def _read(file: Path) -> str:

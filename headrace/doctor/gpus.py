@@ -4,7 +4,6 @@ Formats: `nvidia-smi --query-gpu` and `--query-compute-apps` with csv,noheader,n
 MiB; a value that a machine does not have is `[N/A]` or `[Not Supported]`.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ _LEAST_CAPABILITY = (8, 0)
 _IDLE_FRACTION = 0.9
 _SECONDS = 20.0
 _MIB = 1 << 20
+_SHOWN_CHARACTERS = 80
 _GPU_FIELDS = "index,name,driver_version,memory.total,memory.free,compute_cap"
 _PROCESS_FIELDS = "pid,process_name,used_memory"
 _FORMAT = "--format=csv,noheader,nounits"
@@ -58,12 +58,14 @@ def find_gpus(seconds: float = _SECONDS) -> GpuFacts:
     if asked.problem:
         said = asked.problem if asked.is_missing else f"nvidia-smi {asked.problem}"
         return GpuFacts(problem=said)
-    try:
-        gpus = tuple(_gpu(row) for row in _rows(asked.output))
-    except (ValueError, csv.Error) as error:
-        return GpuFacts(problem=f"nvidia-smi answers what is no list of GPUs: {error}")
+    # Warnings, of a damaged infoROM say, stand between the rows.
+    gpus = tuple(_gpu(row) for row in _rows(asked.output) if _is_gpu(row))
     if not gpus:
-        return GpuFacts(problem="nvidia-smi lists none")
+        said = ascii(asked.output.strip()[:_SHOWN_CHARACTERS])
+        listed = (
+            f"answers what is no list of GPUs: {said}" if asked.output.strip() else "lists none"
+        )
+        return GpuFacts(problem=f"nvidia-smi {listed}")
     using = run_command(["nvidia-smi", f"--query-compute-apps={_PROCESS_FIELDS}", _FORMAT], seconds)
     rows = [] if using.problem else _rows(using.output)
     processes = tuple(GpuProcess(row[0], row[1], _size(row[2])) for row in rows if len(row) == 3)
@@ -144,13 +146,15 @@ def _judge_gpu(gpu: Gpu) -> Finding:
 
 
 def _rows(text: str) -> list[list[str]]:
-    rows = csv.reader(text.splitlines(), skipinitialspace=True)
-    return [[cell.strip() for cell in row] for row in rows if row]
+    """No cell is quoted, and none holds a comma."""
+    return [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
+
+
+def _is_gpu(row: Sequence[str]) -> bool:
+    return len(row) == 6 and row[0].isdecimal() and _major(row[2]) > 0
 
 
 def _gpu(row: Sequence[str]) -> Gpu:
-    if len(row) != 6 or not row[0].isdecimal() or not _major(row[2]):
-        raise ValueError(f"`{', '.join(row)[:80]}`")
     index, name, driver, total, free, capability = row
     major, _, minor = capability.partition(".")
     known = major.isdecimal() and minor.isdecimal()

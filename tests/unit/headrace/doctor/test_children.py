@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace.doctor.children import ask_program, run_command
+from headrace.runtime.errors import StartError
 from tests.support.gpu_machine import GpuMachine
 
 
@@ -90,6 +91,7 @@ def test_a_program_answers_whatever_it_prints(machine: GpuMachine) -> None:
     [
         ("raise OSError('libmpi.so.40: not found')", "exit code 1: OSError: libmpi.so.40: not"),
         ("print('bye'); sys.stdout.flush(); os.abort()", "was killed by SIGABRT: bye"),
+        ("os.kill(os.getpid(), 40)", "was killed by signal 40"),
         ("os._exit(0)", "ended without an answer"),
         ("time.sleep(60)", "gave no answer within 1 s"),
     ],
@@ -111,6 +113,16 @@ def test_what_a_program_writes_can_be_kept(machine: GpuMachine, tmp_path: Path) 
     ask_program("program", ["7"], 30, log=tmp_path / "log")
 
     assert (tmp_path / "log").read_text(encoding="utf-8") == "['7']\n"
+
+
+def test_without_a_place_for_temporary_files_it_says_so(
+    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One sentence."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+
+    with pytest.raises(StartError, match="needs a folder for temporary files"):
+        run_command(["cat"], 20)
 
 
 def test_a_program_is_not_shadowed_by_the_current_folder(

@@ -43,6 +43,14 @@ def test_gpus_are_read(machine: GpuMachine) -> None:
     assert facts.problem == ""
 
 
+def test_warnings_between_the_rows_are_passed_over(machine: GpuMachine) -> None:
+    """nvidia-smi writes some of them to stdout."""
+    warning = "WARNING: infoROM is corrupted at gpu 0000:3B:00.0"
+    machine.command("nvidia-smi", f"echo '{warning}'; echo '0, {H100}'; echo '{warning}'")
+
+    assert find_gpus().gpus == (_gpu(),)
+
+
 def test_what_a_driver_does_not_tell_is_unknown(machine: GpuMachine) -> None:
     """GPUs that share the host's memory have no figure of their own."""
     machine.nvidia_smi("NVIDIA GB10, 580.95.05, [N/A], [Not Supported], 12.1")
@@ -62,8 +70,8 @@ def test_what_a_driver_does_not_tell_is_unknown(machine: GpuMachine) -> None:
         ("while :; do sleep 60; done", "nvidia-smi gave no answer within 0.5 s"),
         ("echo No devices were found; exit 6", "exit code 6: No devices were found"),
         ("exit 0", "nvidia-smi lists none"),
-        ("echo '<html>, what'", "nvidia-smi answers what is no list of GPUs: `<html>, what`"),
-        ("echo 'x, H100, 580.1, 1, 1, 9.0'", "what is no list of GPUs: `x, H100, 580.1"),
+        ("echo '<html>, what'", "nvidia-smi answers what is no list of GPUs: '<html>, what'"),
+        ("echo 'x, H100, 580.1, 1, 1, 9.0'", "what is no list of GPUs: 'x, H100, 580.1"),
         ("printf '\\377\\000\",,,\\r\\n\"'", "nvidia-smi answers what is no list of GPUs"),
         ("kill -SEGV $$", "nvidia-smi was killed by SIGSEGV"),
     ],
