@@ -21,7 +21,7 @@ _PACKAGES = {
     "edge": (*_SHARED, "edge"),
     "tokenizer": (*_SHARED, "headrace.models", "tokenizer_svc"),
     "worker-openvino": (*_SHARED, "headrace.models", "tokenizer_svc", "worker"),
-    "worker-tensorrt-llm": (*_SHARED, "headrace.models", "worker"),
+    "worker-tensorrt-llm": (*_SHARED, "headrace.models", "headrace.doctor", "worker"),
 }
 _OPENVINO_ALONE = (
     "headrace.models.gguf_conversion",

@@ -54,3 +54,6 @@ fi
 cd /
 PYTHONSAFEPATH=1 "$target" "$here/imports.py" "$image"
 PYTHONSAFEPATH=1 "$target" -m headrace "$command" --help >/dev/null
+if [ "$image" = worker-tensorrt-llm ]; then
+	PYTHONSAFEPATH=1 "$target" -m headrace doctor --help >/dev/null
+fi
