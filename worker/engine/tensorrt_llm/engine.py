@@ -14,7 +14,11 @@ from worker.engine.seam import EngineLoad, EngineRequest, EventSink, ModelInfo
 from worker.engine.tensorrt_llm.honoured import MAX_LOGPROBS, MAX_OUTPUTS, honoured_fields
 from worker.engine.tensorrt_llm.library import Library, Llm, tokenizer_end_id
 from worker.engine.tensorrt_llm.lifetime import Canary, ExitProcess, construct, shut_down
-from worker.engine.tensorrt_llm.llm_arguments import llm_arguments, sequence_length
+from worker.engine.tensorrt_llm.llm_arguments import (
+    constant_keywords,
+    llm_arguments,
+    sequence_length,
+)
 from worker.engine.tensorrt_llm.sampling_arguments import EndTokens
 from worker.engine.tensorrt_llm.serving import Serving
 from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
@@ -57,10 +61,12 @@ class TensorRtLlmEngine:
         """Load the model off the loop and prove that it works. Raises ServiceError, StartError."""
         self._failure = asyncio.get_running_loop().create_future()
         arguments = llm_arguments(self._settings, self._model, self._library.configs)
+        keywords = constant_keywords(self._settings, self._library)
         self._llm = await construct(self._library, arguments)
         ends = EndTokens(self._model.end_token_ids, tokenizer_end_id(self._llm))
         ordinary = next(i for i in range(self._model.vocabulary_size) if i not in ends.all)
-        canary = Canary(self._library, ordinary, ends.main, self._settings.canary_seconds)
+        seconds = self._settings.canary_seconds
+        canary = Canary(self._library, ordinary, ends.main, seconds, keywords)
         await canary.prove(self._llm)
         serving = Serving(self._llm, self._library, self._settings, canary, self._on_failure)
         await serving.start(ends, self._info.vocabulary_size)
@@ -102,7 +108,7 @@ def _model_info(
 ) -> ModelInfo:
     fields = honoured_fields(settings, library.keywords, has_torch=library.torch is not None)
     return ModelInfo(
-        model=model.name,
+        model=settings.lora.name or model.name,
         engine="tensorrt_llm",
         context_length=sequence_length(settings, model),
         block_size=settings.kv_cache.block_tokens,
@@ -113,7 +119,10 @@ def _model_info(
         max_logprobs=MAX_LOGPROBS,
         max_outputs=MAX_OUTPUTS,
         numerics="fast",
-        system_fingerprint=(f"fp_tensorrt_llm_{library.version}_{model.tokenizer_fingerprint[:8]}"),
+        system_fingerprint=(
+            f"fp_tensorrt_llm_{library.version}_{model.tokenizer_fingerprint[:8]}"
+            f"{settings.lora.name and '_'}{settings.lora.name}"
+        ),
     )
 
 

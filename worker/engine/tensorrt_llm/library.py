@@ -65,6 +65,7 @@ class Library:
     llm: Any
     sampling_params: Any
     guided_decoding_params: Any
+    lora_request: Any
     configs: Any
     torch: Any | None
 
@@ -95,6 +96,7 @@ def open_library() -> Library:
         raise StartError(f"the tensorrt_llm engine cannot start: {error}; {_INSTALL}") from error
     try:
         from tensorrt_llm import llmapi as configs  # noqa: PLC0415
+        from tensorrt_llm.executor import request as requests  # noqa: PLC0415
         from tensorrt_llm.executor import utils as errors  # noqa: PLC0415
 
         return Library(
@@ -104,6 +106,7 @@ def open_library() -> Library:
             llm=root.LLM,
             sampling_params=root.SamplingParams,
             guided_decoding_params=configs.GuidedDecodingParams,
+            lora_request=requests.LoRARequest,
             configs=configs,
             torch=_torch(),
         )

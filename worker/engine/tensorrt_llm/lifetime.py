@@ -53,6 +53,8 @@ class Canary:
     token_id: int
     end_id: int
     seconds: float
+    keywords: Mapping[str, Any]
+    """Those of all requests: an adapter is loaded at its first use."""
 
     async def prove(self, llm: Llm) -> None:
         """Generate it. Raises ServiceError for whatever goes wrong, and when it takes too long."""
@@ -78,7 +80,9 @@ class Canary:
             }
         )
         inputs = {"prompt_token_ids": [self.token_id]}
-        result = llm.generate_async(inputs, sampling_params=parameters, streaming=True)
+        result = llm.generate_async(
+            inputs, sampling_params=parameters, streaming=True, **self.keywords
+        )
         while not result.finished:
             await result.__anext__()
 

@@ -24,7 +24,6 @@ from worker.engine.tensorrt_llm.failures import (
 from worker.engine.tensorrt_llm.fault_burst import FaultBurst
 from worker.engine.tensorrt_llm.library import Library, Llm, is_healthy
 from worker.engine.tensorrt_llm.lifetime import Canary
-from worker.engine.tensorrt_llm.llm_arguments import retention
 from worker.engine.tensorrt_llm.load import LoadReader
 from worker.engine.tensorrt_llm.outbox import Outbox
 from worker.engine.tensorrt_llm.request_checks import check_request, request_limits
@@ -80,10 +79,6 @@ class Serving:
         self._watchdog = Watchdog(
             settings.watchdog_seconds, self._is_busy, lambda: is_healthy(llm), self._fail
         )
-        self._keywords: dict[str, Any] = {}
-        priorities = retention(settings.kv_cache, library.configs)
-        if priorities is not None and "kv_cache_retention_config" in library.keywords:
-            self._keywords["kv_cache_retention_config"] = priorities
 
     @property
     def load(self) -> EngineLoad:
@@ -194,7 +189,7 @@ class Serving:
     def _submitted(self, queued: QueuedRequest) -> RunningRequest:
         """Hand a request to the library. Raises ServiceError and whatever the library raises."""
         request = queued.request
-        keywords = self._keywords
+        keywords = self._canary.keywords
         if request.cache_salt and "cache_salt" in self._library.keywords:
             keywords = {**keywords, "cache_salt": request.cache_salt}
         result = self._llm.generate_async(

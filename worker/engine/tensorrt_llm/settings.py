@@ -108,6 +108,25 @@ class SpeculativeSettings(SettingsGroup):
         return self
 
 
+class LoraSettings(SettingsGroup):
+    """An adapter that every request goes through; the worker serves under its name."""
+
+    name: str = ""
+    """Served name, instead of the model's; empty: no adapter."""
+    path: Path | None = None
+    """Directory of the adapter in Hugging Face's layout, the same on every machine."""
+    max_rank: int = Field(default=64, ge=1, le=1024)
+    """Highest rank of its matrices."""
+    target_modules: tuple[str, ...] = ()
+    """Modules that it changes, by TensorRT-LLM's names; empty: as its own files say."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if bool(self.name) != (self.path is not None):
+            raise ValueError("name and path belong together")
+        return self
+
+
 class TensorRtLlmSettings(SettingsGroup):
     """The GPU engine; table [worker.tensorrt_llm]."""
 
@@ -153,6 +172,8 @@ class TensorRtLlmSettings(SettingsGroup):
     """CUDA graphs."""
     speculative: SpeculativeSettings = SpeculativeSettings()
     """Speculative decoding."""
+    lora: LoraSettings = LoraSettings()
+    """A LoRA adapter."""
 
     max_queued_outputs: int = Field(default=1024, ge=0)
     """Outputs that may wait beyond those that compute; more are refused as overloaded."""

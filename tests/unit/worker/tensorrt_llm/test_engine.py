@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -286,3 +287,27 @@ async def test_ends_of_the_configuration_are_told_too() -> None:
 
         params = machine.requests[-1].sampling_params
         assert (params.end_id, params.stop_token_ids) == (2, [7, 9])
+
+
+async def test_an_adapter(tmp_path: Path) -> None:
+    """It has the worker's served name, and goes with every request, the canary's too."""
+    lora = {"name": "sql", "path": tmp_path, "max_rank": 8, "target_modules": ("attn_q",)}
+    async with opened(lora=lora) as engine:
+        await engine.ask(max_tokens=1)
+        told = [request.keywords["lora_request"] for request in engine.machine.requests]
+        config = engine.machine.llms[0].args.lora_config
+        info = engine.engine.info
+
+    assert {(one.name, one.adapter_id, one.path) for one in told} == {("sql", 1, str(tmp_path))}
+    assert len(told) == 2
+    assert (config.lora_dir, config.max_lora_rank) == ([str(tmp_path)], 8)
+    assert config.lora_target_modules == ["attn_q"]
+    assert (info.model, info.system_fingerprint[-4:]) == ("sql", "_sql")
+
+
+async def test_an_adapter_that_is_not_there(tmp_path: Path) -> None:
+    """It is found out before the model is loaded."""
+    lora = {"name": "sql", "path": tmp_path / "missing"}
+    with pytest.raises(StartError, match="missing is no directory"):
+        async with opened(lora=lora):
+            pass

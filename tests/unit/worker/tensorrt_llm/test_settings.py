@@ -26,6 +26,7 @@ from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
         ({"speculative": {"method": "eagle3"}}, "method eagle3 needs draft_model"),
         ({"speculative": {"method": "ngram", "draft_model": Path("x")}}, "takes no draft_model"),
         ({"guided_decoding_backend": "outlines"}, "'llguidance', 'xgrammar' or 'none'"),
+        ({"lora": {"name": "sql"}}, "name and path belong together"),
         ({"tensor_paralel": 2}, "tensor_paralel"),
     ],
 )
