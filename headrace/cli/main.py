@@ -46,6 +46,9 @@ Settings come from defaults, then the file given by --config (tables [edge], [to
 `headrace COMMAND --help` lists every flag.
 """
 _COMMANDS = ("serve", "edge", "tokenizer", "worker", "model", "key", "render", "doctor")
+# The extra of pyproject.toml that holds a command's libraries, where it is not the command's name.
+_EXTRAS = {"worker": "openvino", "model": "openvino", "render": "serve", "doctor": "tensorrt-llm"}
+_OWN_PACKAGES = ("", "headrace", "edge", "tokenizer_svc", "worker")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments.command, given[1:])
     except StartError as error:
         report_start_error(error)
+        return 1
+    except ModuleNotFoundError as error:
+        report_start_error(_missing_extra(arguments.command, error))
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nheadrace: interrupted\n")
@@ -98,6 +104,17 @@ def _run(command: str, argv: list[str]) -> int:
     from headrace.cli.service import main as service  # noqa: PLC0415 (see above)
 
     return service(command, argv)
+
+
+def _missing_extra(command: str, error: ModuleNotFoundError) -> StartError:
+    """What to install; raises the error again where it is no library that is missing."""
+    library = (error.name or "").partition(".")[0]
+    if library in _OWN_PACKAGES:
+        raise error
+    extra = _EXTRAS.get(command, command)
+    return StartError(
+        f"`headrace {command}` needs {library}, which is not installed: install headrace[{extra}]"
+    )
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:

@@ -81,3 +81,42 @@ def test_the_command_loads_no_service_by_itself() -> None:
 
     heavy = {"edge", "worker", "tokenizer_svc", "aiohttp", "grpc", "openvino", "numpy"}
     assert not heavy & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("argv", "library", "extra"),
+    [
+        (["tokenizer"], "jinja2", "tokenizer"),
+        (["edge"], "aiohttp", "edge"),
+        (["render", "x"], "orjson", "serve"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_one_sentence(
+    argv: list[str], library: str, extra: str
+) -> None:
+    """An installation without a service's extra says which one its command needs."""
+    program = (
+        f"import sys; sys.modules[{library!r}] = None;"
+        f"from headrace.cli.main import main; sys.exit(main({argv!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"headrace: `headrace {argv[0]}` needs {library}, which is not installed: "
+        f"install headrace[{extra}]\n"
+    )
+
+
+def test_a_module_of_ours_that_is_missing_is_no_lack_of_an_extra() -> None:
+    """A broken installation shows its traceback."""
+    program = (
+        "import sys; sys.modules['edge.main'] = None;"
+        "from headrace.cli.main import main; sys.exit(main(['edge']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" in done.stderr
+    assert "install headrace[" not in done.stderr
