@@ -47,7 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=8, help="at once (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first request (%(default)s)")
     parser.add_argument(
-        "--max-tokens", type=int, default=2048, help="of an answer; cut ones fail (%(default)s)"
+        "--max-tokens", type=int, default=7000, help="of an answer; cut ones fail (%(default)s)"
     )
     parser.add_argument("--model", default="SmolLM2-135M-Instruct")
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="folder to write")
