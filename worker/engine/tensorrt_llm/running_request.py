@@ -73,6 +73,16 @@ class RunningRequest:
         """Somebody waits for an output of it."""
         return bool(self.queued.open_keys)
 
+    @property
+    def is_finished(self) -> bool:
+        """The library has given its last response."""
+        return self._result.finished
+
+    @property
+    def is_finished(self) -> bool:
+        """The library has given its last response."""
+        return self._result.finished
+
     async def run(self, on_step: Callable[["RunningRequest"], None]) -> None:
         """Step the result to its end; `on_step` is called after each response.
 
@@ -133,8 +143,10 @@ class RunningRequest:
 
     def _keys(self, index: int) -> list[int]:
         """Open outputs that an output of the result stands for."""
-        keys = self._request.keys if self._is_fanned_out else [self._request.first_key + index]
-        return [key for key in keys if key in self.queued.open_keys]
+        if self._is_fanned_out:
+            return sorted(self.queued.open_keys)
+        key = self._request.first_key + index
+        return [key] if key in self.queued.open_keys else []
 
     def _close(self, key: int, end: CursorEnd, index: int, batch: SinkBatch) -> None:
         self.queued.open_keys.discard(key)

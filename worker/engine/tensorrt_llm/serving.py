@@ -236,7 +236,8 @@ class Serving:
     def _on_step(self, running: RunningRequest) -> None:
         self._watchdog.feed()
         self._reader.on_response()
-        if not running.is_live:
+        # One that has finished is not aborted: that would use up what may be told in a second.
+        if not running.is_live and not running.is_finished:
             self._abandon(running.queued)
 
     def _abandon(self, queued: QueuedRequest) -> None:

@@ -1,0 +1,1 @@
+"""The tensorrt_llm engine against what its library does: each behaviour, and what handles it."""
