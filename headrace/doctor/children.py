@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -110,20 +111,51 @@ def _run(
 ) -> int | None:
     """The exit status; None when the time was over. Raises OSError."""
     # Into files: a pipe would also wait for whatever a child leaves behind with the pipe in hand.
-    child = subprocess.Popen(  # noqa: S603 (our own arguments)
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=errors,
-        start_new_session=True,
-    )
+    child: subprocess.Popen[bytes] | None = None
     try:
+        with _signals_later():
+            child = subprocess.Popen(  # noqa: S603 (our own arguments)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
         return _wait(child, time.monotonic() + seconds, tick)
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(_REAP_SECONDS)
+        if child is not None:
+            _end(child)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """An interruption comes after the block: within it a child has started that nobody knows yet.
+
+    Only the main thread is ever interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    python_handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in python_handlers:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in python_handlers.items():
+            signal.signal(number, handler)
+    for caught in came:
+        signal.raise_signal(caught)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """With all that it started; returns even where it cannot end."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(_REAP_SECONDS)
 
 
 def _wait(child: "subprocess.Popen[bytes]", deadline: float, tick: Tick | None) -> int | None:

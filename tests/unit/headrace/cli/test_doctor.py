@@ -204,7 +204,7 @@ def test_a_signal_ends_the_command_and_its_child(
     """A probe that hangs does not outlive whoever presses Ctrl-C."""
     fifo = tmp_path / "pid"
     os.mkfifo(fifo)
-    machine.command("nvidia-smi", f"echo $$ > {fifo}; while :; do sleep 60; done")
+    machine.command("nvidia-smi", f"echo $$ > {fifo}; exec sleep 600")
     doctor = subprocess.Popen(
         [sys.executable, "-m", "headrace", "doctor"], stdout=subprocess.DEVNULL, stderr=2
     )

@@ -64,7 +64,7 @@ def test_an_interrupt_ends_the_child(machine: GpuMachine, tmp_path: Path) -> Non
     pid_file = tmp_path / "pid"
     machine.command(
         "question",
-        f"echo $$ > {pid_file}.part; mv {pid_file}.part {pid_file}; while :; do sleep 60; done",
+        f"echo $$ > {pid_file}.part; mv {pid_file}.part {pid_file}; exec sleep 600",
     )
 
     def interrupt() -> None:
