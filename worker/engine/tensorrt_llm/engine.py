@@ -5,7 +5,8 @@ Ready means that one token was generated. What serves is worker.engine.tensorrt_
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from headrace.common.v1 import errors_pb2
 from headrace.models.directory import ModelDirectory
@@ -58,19 +59,19 @@ class TensorRtLlmEngine:
         return EngineLoad() if self._serving is None else self._serving.load
 
     async def start(self) -> None:
-        """Load the model off the loop and prove that it works. Raises ServiceError, StartError."""
+        """Load the model off the loop and prove that it works.
+
+        Raises ServiceError, StartError; what was loaded has been ended then.
+        """
         self._failure = asyncio.get_running_loop().create_future()
         arguments = llm_arguments(self._settings, self._model, self._library.configs)
         keywords = constant_keywords(self._settings, self._library)
         self._llm = await construct(self._library, arguments)
-        ends = EndTokens(self._model.end_token_ids, tokenizer_end_id(self._llm))
-        ordinary = next(i for i in range(self._model.vocabulary_size) if i not in ends.all)
-        seconds = self._settings.canary_seconds
-        canary = Canary(self._library, ordinary, ends.main, seconds, keywords)
-        await canary.prove(self._llm)
-        serving = Serving(self._llm, self._library, self._settings, canary, self._on_failure)
-        await serving.start(ends, self._info.vocabulary_size)
-        self._serving = serving
+        try:
+            self._serving = await self._proven(self._llm, keywords)
+        except ServiceError:
+            await self.stop()
+            raise
 
     def submit(self, request: EngineRequest, sink: EventSink) -> None:
         """Queue a request; raises what worker.engine.tensorrt_llm.serving.Serving.submit does."""
@@ -97,6 +98,17 @@ class TensorRtLlmEngine:
         llm, self._llm = self._llm, None
         if llm is not None:
             await shut_down(llm, self._settings.shutdown_seconds, self._exit_process)
+
+    async def _proven(self, llm: Llm, keywords: Mapping[str, Any]) -> Serving:
+        """What serves, after one token. Raises ServiceError."""
+        ends = EndTokens(self._model.end_token_ids, tokenizer_end_id(llm))
+        ordinary = next(i for i in range(self._model.vocabulary_size) if i not in ends.all)
+        seconds = self._settings.canary_seconds
+        canary = Canary(self._library, ordinary, ends.main, seconds, keywords)
+        await canary.prove(llm)
+        serving = Serving(llm, self._library, self._settings, canary, self._on_failure)
+        await serving.start(ends, self._info.vocabulary_size)
+        return serving
 
     def _on_failure(self, error: ServiceError) -> None:
         if self._failure is not None and not self._failure.done():

@@ -22,7 +22,7 @@ class CompletionOutput(Protocol):
     """One output of a result; lists are cumulative and change in place."""
 
     index: int
-    token_ids: Sequence[int]
+    token_ids: list[int]
     logprobs: Sequence[Any] | None
     finish_reason: str | None
     stop_reason: str | int | None

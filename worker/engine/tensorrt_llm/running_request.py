@@ -78,11 +78,6 @@ class RunningRequest:
         """The library has given its last response."""
         return self._result.finished
 
-    @property
-    def is_finished(self) -> bool:
-        """The library has given its last response."""
-        return self._result.finished
-
     async def run(self, on_step: Callable[["RunningRequest"], None]) -> None:
         """Step the result to its end; `on_step` is called after each response.
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.support.event_sinks import CollectingSink
 from tests.unit.worker.tensorrt_llm.engines import PROMPT, Opened, opened
 from worker.engine.seam import SamplingParams
@@ -25,6 +27,17 @@ async def test_an_abort_reaches_the_library() -> None:
 
         assert len(engine.machine.aborted_ids) == 3
         assert sink.ended == {}
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_what_ended_by_itself_is_not_aborted(keeps: bool) -> None:
+    """Whether its end token was seen or only told of."""
+    async with opened({"keeps_end_id": keeps}) as engine:
+        for first in range(100, 110):
+            await engine.ask((first, 12, 13, 14, 15))
+        engine.machine.wait_idle()
+
+        assert engine.machine.aborted_ids == []
 
 
 async def test_only_so_many_in_a_second_oldest_first() -> None:
