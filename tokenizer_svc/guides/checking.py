@@ -23,6 +23,8 @@ from tokenizer_svc.guides.grammar import Grammar
 
 _REMEMBERED = 1024
 _MOST_CHARACTERS = 300
+# With this sentence llguidance begins to tell of options of its own, which no caller can set.
+_OPTION_HINT = " Enable '"
 _SCHEMA_PROBLEM = "failed to compile JSON schema: "
 
 
@@ -96,7 +98,7 @@ def _in_words(problem: str) -> str:
     """The first line, and of that what is said of the schema."""
     if problem.startswith("panic"):
         return "it is too complex"
-    first, *others = problem.splitlines() or [""]
+    first, *others = problem.partition(_OPTION_HINT)[0].splitlines() or [""]
     reason = next((line for line in others if line.startswith("error: ")), "")
     text = f"{first.rpartition(_SCHEMA_PROBLEM)[2]} {reason}".rstrip(" .:")
     half = _MOST_CHARACTERS // 2

@@ -25,6 +25,7 @@ from worker.engine.openvino.guide_vocabulary import guide_vocabulary
 from worker.engine.seam import Guide
 
 _KEPT_GUIDES = 64
+_KEPT_CHARACTERS = 2 * 1024 * 1024  # of their texts; compiled they take several times as much
 # Of the lexer, five times the usual: regular expressions with nested counts need it behind some
 # tokens. The slowest masks then take about 25 ms, as long as a step of the model.
 _STEP_FUEL = 1_000_000
@@ -57,6 +58,7 @@ class GuideCompiler:
         )
         self._limits = LLParserLimits(step_lexer_fuel=_STEP_FUEL)
         self._kept: OrderedDict[Guide, GuideMatcher] = OrderedDict()
+        self._num_kept_characters = 0
         self._lock = threading.Lock()
 
     def check_size(self, guide: Guide) -> None:
@@ -83,6 +85,10 @@ class GuideCompiler:
             )
         return matcher
 
+    def is_kept(self, guide: Guide) -> bool:
+        """Whether it need not be compiled again."""
+        return guide in self._kept
+
     def _begin(self, guide: Guide) -> GuideMatcher:
         with self._lock:
             kept = self._kept.get(guide)
@@ -92,10 +98,19 @@ class GuideCompiler:
         # Chains of references recurse as deep as they are long: a small stack ends the process.
         matcher = on_deep_stack(self._compiled, guide)
         with self._lock:
-            self._kept[guide] = matcher
-            if len(self._kept) > _KEPT_GUIDES:
-                self._kept.popitem(last=False)
+            self._keep(guide, matcher)
             return matcher.copy()
+
+    def _keep(self, guide: Guide, matcher: GuideMatcher) -> None:
+        """Keep it, and as many of the last as there is room for."""
+        if guide not in self._kept:
+            self._num_kept_characters += len(guide.text)
+        self._kept[guide] = matcher
+        while len(self._kept) > 1 and (
+            len(self._kept) > _KEPT_GUIDES or self._num_kept_characters > _KEPT_CHARACTERS
+        ):
+            oldest, _ = self._kept.popitem(last=False)
+            self._num_kept_characters -= len(oldest.text)
 
     def _compiled(self, guide: Guide) -> GuideMatcher:
         grammar = grammar_of(guide)

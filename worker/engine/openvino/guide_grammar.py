@@ -16,6 +16,8 @@ from worker.engine.seam import Guide, GuideKind
 
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _MOST_CHARACTERS = 300
+# With this sentence llguidance begins to tell of options of its own, which no caller can set.
+_OPTION_HINT = " Enable '"
 _OPTIONS = "x-guidance"  # a key of llguidance's own, which would switch refusals off
 
 
@@ -51,7 +53,7 @@ def in_words(problem: str) -> str:
         return "it is too complex"
     if problem.startswith("NoExtension"):
         return "no text satisfies it"
-    first, *others = problem.splitlines()
+    first, *others = problem.partition(_OPTION_HINT)[0].splitlines()
     reason = next((line for line in others if line.startswith("error: ")), "")
     return f"{_shortened(first)} {reason}".rstrip(" .:")
 

@@ -14,6 +14,7 @@ from tokenizer_svc.formats.hermes import HermesParser
 from tokenizer_svc.formats.reasoning import ReasoningParser
 from tokenizer_svc.formats.seam import ReasoningFormat, ToolFormat
 from tokenizer_svc.guides.answers import AskedAnswer, answer_guide
+from tokenizer_svc.guides.checking import GuideChecker
 from tokenizer_svc.tool_mapping import ToolSpec
 
 _INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
@@ -93,3 +94,22 @@ def test_json_that_is_no_call_stands_beside_calls_of_json(names: list[str]) -> N
     asked = AskedAnswer(found, [TOOL], ToolChoice(), content, False, {}, 4096)
 
     assert answer_guide(asked) is not None
+
+
+def test_the_librarys_own_options_are_not_told() -> None:
+    """The refusal names the keyword, and nothing that the caller cannot set."""
+    schema = {"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]}
+    asked = AskedAnswer(
+        FormatCatalog().find("text") or pytest.fail("no text"),
+        [],
+        ToolChoice(),
+        Guide(json_schema=json.dumps(schema)),
+        False,
+        {},
+        4096,
+    )
+    with pytest.raises(ServiceError) as caught:
+        GuideChecker().guide(asked)
+
+    assert "oneOf constraints are not supported." in caught.value.message
+    assert "option" not in caught.value.message

@@ -202,3 +202,19 @@ def test_a_mask_is_kept_by_every_way_to_draw() -> None:
         return sampler.sample(logits, [how])[0]
 
     assert (draw(set()), draw({4}), draw({4, 7})) == (4, 7, 4)
+
+
+def test_hints_at_options_of_the_library_are_left_out() -> None:
+    """Whoever sent the guide has no such options."""
+    problem = "oneOf constraints are not supported. Enable 'coerce_one_of' option to approximate"
+
+    assert in_words(problem) == "oneOf constraints are not supported"
+
+
+def test_long_guides_are_not_kept_in_any_number(compiler: GuideCompiler) -> None:
+    """What is kept is bounded by its texts' length too; the last one always stays."""
+    long = [Guide("regex", "a" * 700_000 + str(number)) for number in range(4)]
+    for guide in long:
+        compiler.compile(guide, ())
+
+    assert [compiler.is_kept(guide) for guide in long] == [False, False, True, True]
