@@ -24,7 +24,7 @@ class FaultBurst:
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self, failed: RunningRequest, message: str, running: Iterable[RunningRequest]) -> None:
-        """A request failed; `running` are those that the library had then, itself among them."""
+        """A request failed; `running` are those that the library computed then."""
         if self._timer is None:
             self._message = message
             self._together = set(running)

@@ -66,7 +66,8 @@ class RunningRequest:
         self._is_fanned_out = is_fanned_out(queued.request)
         outputs = 1 if self._is_fanned_out else queued.request.n
         self._cursors = {index: OutputCursor(queued.request, ends) for index in range(outputs)}
-        self._has_answered = False
+        self.has_answered = False
+        """The library computes it, or has: it does not wait inside."""
 
     @property
     def is_live(self) -> bool:
@@ -108,8 +109,8 @@ class RunningRequest:
 
     def _take(self) -> None:
         """Copy what the result holds now: at the next step it is another."""
-        if not self._has_answered:
-            self._has_answered = True
+        if not self.has_answered:
+            self.has_answered = True
             given = self._request.num_given_tokens
             self._counts.prefilled_tokens += given - min(self._result.cached_tokens, given - 1)
         if not self.is_live:

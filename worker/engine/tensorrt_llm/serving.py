@@ -228,7 +228,9 @@ class Serving:
             fatal=verdict.is_fatal,
         )
         if verdict.is_suspect:
-            self._burst.note(running, verdict.error.message, self._running.values())
+            # What waits inside the library is not in its steps, and does not fail with them.
+            computing = [one for one in self._running.values() if one.has_answered and one.is_live]
+            self._burst.note(running, verdict.error.message, computing)
         self._end(running.queued, verdict.error)
         if verdict.is_fatal:
             self._fail(verdict.error)

@@ -155,6 +155,24 @@ async def test_all_requests_failing_alike_are_doubted() -> None:
         assert (await engine.ask(max_tokens=2)).ended.error is None
 
 
+async def test_one_that_waits_inside_is_no_witness() -> None:
+    """It does not fail with those that compute, and yet they are all that there was."""
+    settings = {"max_batch_size": 2, "max_handed_ahead_outputs": 1}
+    async with opened(**settings) as engine:
+        sink = CollectingSink()
+        for key in range(3):
+            engine.submit(sink, key, (*PROMPT, key), ignore_eos=True, max_tokens=3000)
+        await sink.wait_until(lambda: len(sink.token_ids) == 2)
+        engine.machine.fail_active("forward pass failed")
+        await sink.all_ended(0, 1)
+        await asyncio.to_thread(
+            engine.machine.wait_until, lambda: len(engine.machine.requests) == 5
+        )
+
+        assert engine.machine.requests[4].sampling_params.max_tokens == 1
+        engine.engine.abort(sink, [2])
+
+
 async def test_an_engine_whose_canary_fails_afterwards_is_ended() -> None:
     """All failed alike, and so does the canary: the engine has failed."""
     faults = tuple(
