@@ -47,8 +47,11 @@ async def opened_tensorrt_llm(
     values = {"sampler": "TRTLLMSampler", "guided_decoding_backend": "none", **settings}
     # Slow enough that an iteration is a turn of the loop also on a busy machine.
     told = {"model": facts, "iteration_seconds": 0.004, **(switches or {})}
-    with importable(with_torch=True), using(Switches(**told)):
-        engine = TensorRtLlmEngine(model, TensorRtLlmSettings(**values), open_library())
+    with using(Switches(**told)):
+        # Only for this moment: the engine is open for the whole session, beside tests of others.
+        with importable(with_torch=True):
+            library = open_library()
+        engine = TensorRtLlmEngine(model, TensorRtLlmSettings(**values), library)
         await engine.start()
         try:
             yield await _with_ending_prompt(engine)

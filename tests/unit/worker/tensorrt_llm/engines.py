@@ -79,9 +79,11 @@ async def opened(
     told = {"model": facts, "construction_seconds": 0, **(switches or {})}
     values = {"guided_decoding_backend": "none", **settings}
     exit_codes: list[int] = []
-    with importable(with_torch=True), using(Switches(**told)) as machine:
+    with using(Switches(**told)) as machine:
+        with importable(with_torch=True):
+            library = open_library()
         engine = TensorRtLlmEngine(
-            model, TensorRtLlmSettings(**values), open_library(), exit_process=exit_codes.append
+            model, TensorRtLlmSettings(**values), library, exit_process=exit_codes.append
         )
         await engine.start()
         try:
