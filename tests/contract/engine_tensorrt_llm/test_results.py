@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.common.v1.finish_pb2 import FINISH_REASON_STOP
+from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
 from tests.support.event_sinks import CollectingSink
 from tests.unit.worker.tensorrt_llm.engines import END_IDS, PROMPT, Said, opened
 from worker.engine.seam import SamplingParams
@@ -47,13 +47,17 @@ async def test_tokens_are_told_as_they_come(shares: bool) -> None:
 @pytest.mark.parametrize("portions", [(1, 1), (2, 5)])
 async def test_portions_do_not_matter(portions: tuple[int, int], empty_end: bool) -> None:
     """5: several ids a step, and an end that comes in a step without any."""
+    switches = {"tokens_per_step": portions, "ends_with_empty_step": empty_end}
     usual = await _answers({})
-    other = await _answers({"tokens_per_step": portions, "ends_with_empty_step": empty_end})
+    other = await _answers(switches)
+    async with opened(switches) as engine:
+        full = await engine.ask(ignore_eos=True, max_tokens=9)
 
     assert [said.token_ids for said in other] == [said.token_ids for said in usual]
     assert [said.ended.finish_reason for said in other] == [
         said.ended.finish_reason for said in usual
     ]
+    assert (full.ended.finish_reason, len(full.token_ids)) == (FINISH_REASON_LENGTH, 9)
 
 
 @pytest.mark.parametrize("per", ["sequence", "request"])
