@@ -67,8 +67,12 @@ SURFACE_PATCHES: Sequence[Patch] = (
         "the call on the loop's own thread",
         "serving.py",
         "result = self._llm.generate_async(",
-        "result = __import__('concurrent.futures').futures.ThreadPoolExecutor(1).submit(\n"
-        "            lambda *a, **k: self._llm.generate_async(*a, **k),",
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "        def elsewhere(*inputs, **told):\n"
+        "            return ThreadPoolExecutor(1).submit(\n"
+        "                self._llm.generate_async, *inputs, **told\n"
+        "            ).result()\n"
+        "        result = elsewhere(",
         (f"{_SURFACE}::test_requests_are_submitted_on_the_loop",),
     ),
     Patch(
