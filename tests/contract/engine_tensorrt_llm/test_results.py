@@ -94,6 +94,20 @@ async def test_the_token_that_ended_it_is_the_last(keeps_end: bool, trims: bool)
         assert len(said.logprobs) == len(said.token_ids) == said.ended.num_output_tokens
 
 
+async def test_log_probabilities_end_where_the_ids_do() -> None:
+    """7: the library's list goes on, behind an id at which only this side stops."""
+    switches = {"ignore_eos_drops_stop_words": True, "tokens_per_step": (4, 4)}
+    async with opened(switches) as engine:
+        free = await engine.ask(ignore_eos=True)
+        for stop in free.token_ids[8:12]:
+            said = await engine.ask(
+                ignore_eos=True, stop_token_ids=frozenset({stop}), logprobs=1, max_tokens=40
+            )
+            assert said.ended.error is None
+            assert said.token_ids == free.token_ids[: free.token_ids.index(stop) + 1]
+            assert len(said.logprobs) == len(said.token_ids)
+
+
 async def _cached(switches: dict[str, Any], salts: Sequence[str]) -> list[int]:
     async with opened(switches) as engine:
         cached = []
