@@ -212,8 +212,8 @@ async def test_what_cannot_be_followed_names_itself(
 async def test_a_long_guide_is_refused_at_once(subject: Subject) -> None:
     """The refusal tells both sizes."""
     _needs(subject, "regex")
-    with pytest.raises(ServiceError, match=r"has 140000 bytes; at most 131072") as refused:
-        subject.engine.submit(subject.request(guide=Guide("regex", "a" * 140_000)), TimedSink())
+    with pytest.raises(ServiceError, match=r"has 1100000 bytes; at most 1048576") as refused:
+        subject.engine.submit(subject.request(guide=Guide("regex", "a" * 1_100_000)), TimedSink())
 
     assert refused.value.param == "guide.regex"
 

@@ -255,7 +255,9 @@ async def test_long_prompts() -> None:
 
 async def test_load_is_the_librarys() -> None:
     """Blocks while it computes; none in use when nobody waits; zero where it is not asked."""
-    async with opened({"kv_blocks": 64, "iteration_seconds": 0.005}) as engine:
+    # A library that is silent for good after an early question tells this request's no more.
+    facts = {"kv_blocks": 64, "iteration_seconds": 0.005, "rearms_iterators": "poll"}
+    async with opened(facts) as engine:
         sink = CollectingSink()
         engine.submit(sink, prompt=tuple(range(100, 300)), ignore_eos=True, max_tokens=300)
         await sink.wait_until(lambda: engine.engine.load.referenced_blocks > 0)
