@@ -75,9 +75,7 @@ async def test_every_method_but_health_wants_a_known_key(ring: Ring, key: str | 
             stub.Generate(GenerateRequest(request=generation()), metadata=metadata).read(),
             stub.Attach(metadata=metadata).read(),
             reflection_pb2_grpc.ServerReflectionStub(worker.channel)
-            .ServerReflectionInfo(
-                iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=metadata
-            )
+            .ServerReflectionInfo(metadata=metadata)
             .read(),
         ]
         for call in calls:
