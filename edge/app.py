@@ -26,6 +26,7 @@ from headrace.access.key_ring import KeyRing, open_key_ring
 from headrace.client.answers import ChatBackend
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from headrace.runtime.identity import Identity
 
 PREFIXES = (STRICT_PREFIX, *LENIENT_PREFIXES)
 """What the paths of OpenAI's wire begin with; the profiles depend on it, the handlers do not."""
@@ -42,7 +43,9 @@ def build_app(backend: ChatBackend, settings: EdgeSettings, state: ServiceState)
     keys = open_key_ring(settings.keys, profiles.names)
     admission = Admission(settings.admission)
     metrics = EdgeMetrics(
-        num_running=lambda: admission.num_running, num_queued=lambda: admission.num_queued
+        Identity(),
+        num_running=lambda: admission.num_running,
+        num_queued=lambda: admission.num_queued,
     )
     chat = ChatHandler(backend, settings, admission, metrics, state)
     app = web.Application(

@@ -2,14 +2,23 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import Counter, Gauge
+
+from headrace.runtime.identity import Identity
+from headrace.telemetry.metrics import ServiceMetrics
 
 
-class EdgeMetrics:
+class EdgeMetrics(ServiceMetrics):
     """Counted once a request, never once a token."""
 
-    def __init__(self, *, num_running: Callable[[], int], num_queued: Callable[[], int]) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        num_running: Callable[[], int],
+        num_queued: Callable[[], int],
+    ) -> None:
+        super().__init__("edge", identity)
         self.requests = Counter(
             "headrace_edge_requests",
             "HTTP requests answered, by route and status; 499 = the client left.",
@@ -32,7 +41,3 @@ class EdgeMetrics:
 
     def _gauge(self, name: str, text: str, read: Callable[[], int]) -> None:
         Gauge(name, text, registry=self.registry).set_function(read)
-
-    def render(self) -> bytes:
-        """Prometheus' text format."""
-        return generate_latest(self.registry)

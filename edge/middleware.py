@@ -12,9 +12,9 @@ from edge.metrics import EdgeMetrics
 from edge.replies import error_reply, unknown_url
 from edge.request_scope import RequestScope, scope_of
 from edge.service_state import ServiceState
-from edge.trace_context import TraceContext, read_trace_context
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from headrace.telemetry.trace_context import TraceContext, read_trace_context
 
 CLIENT_GONE_STATUS = 499
 _log = structlog.get_logger()

@@ -9,10 +9,10 @@ from typing import Protocol
 from aiohttp import web
 
 from edge.openai.ids import mint_request_id
-from edge.trace_context import TraceContext
 from headrace.access.caller import Caller
 from headrace.access.key_ring import KeyHolder, anybody
 from headrace.rpc.errors import ServiceError
+from headrace.telemetry.trace_context import TraceContext
 
 
 class OpenStream(Protocol):

@@ -12,6 +12,7 @@ from edge.profile_data import host_name, merge_own_profiles, shipped_profiles
 from headrace.access.settings import GenerationKeysSettings
 from headrace.runtime.settings import SettingsGroup
 from headrace.runtime.tls_settings import ClientTlsSettings
+from headrace.telemetry.settings import TelemetrySettings
 
 
 class ServerSettings(SettingsGroup):
@@ -118,6 +119,8 @@ class EdgeSettings(SettingsGroup):
     """The services behind."""
     keys: GenerationKeysSettings = GenerationKeysSettings()
     """Who may call."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """What it tells of itself."""
     limits: RequestLimits = RequestLimits()
     """What one request may ask for, whatever its profile says."""
     profiles: dict[str, Profile] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from pydantic import Field
 from headrace.access.settings import KeysSettings
 from headrace.runtime.settings import SettingsGroup
 from headrace.runtime.tls_settings import ServerTlsSettings
+from headrace.telemetry.settings import TelemetrySettings
 
 SpecialTokensInContent = Literal["text", "refuse", "allow"]
 
@@ -72,6 +73,8 @@ class TokenizerSettings(SettingsGroup):
     """TLS of the listener."""
     keys: KeysSettings = KeysSettings()
     """Who may call."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """What it tells of itself."""
     template: TemplateSettings = TemplateSettings()
     """Bounds of chat templates."""
     limits: LimitSettings = LimitSettings()

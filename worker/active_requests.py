@@ -5,7 +5,6 @@ the shared stream, or the Generate call. Releasing writes the request's canonica
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,15 +18,12 @@ from worker.engine.seam import EngineRequest, StartedEvent
 
 _log = structlog.get_logger("worker.request")
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-
 
 @dataclass(slots=True)
 class ActiveRequest:
     """One running request; `open_keys` are its outputs that have not ended."""
 
     request: EngineRequest
-    trace_id: str
     submitted_at: float
     open_keys: set[int] = field(default_factory=set)
     lease: Lease | None = None
@@ -83,7 +79,6 @@ class RequestTable:
         loop = asyncio.get_running_loop()
         active = ActiveRequest(
             request=request,
-            trace_id=trace_id(wire.traceparent),
             submitted_at=loop.time(),
             open_keys=set(request.keys),
             lease=lease,
@@ -107,7 +102,7 @@ class RequestTable:
         _log.info(
             "request_ended",
             request_id=active.request.request_id,
-            trace_id=active.trace_id,
+            trace_id=active.request.trace.trace_id,
             outcomes=active.outcomes,
             prompt_tokens=len(active.request.prompt_token_ids),
             cached_prompt_tokens=started.cached_prompt_tokens if started else 0,
@@ -118,9 +113,3 @@ class RequestTable:
                 (asyncio.get_running_loop().time() - active.submitted_at) * 1000,
             ),
         )
-
-
-def trace_id(traceparent: str) -> str:
-    """The trace id inside a W3C traceparent; empty for none or a malformed one."""
-    found = _TRACEPARENT.fullmatch(traceparent)
-    return found[1] if found and found[1].strip("0") else ""

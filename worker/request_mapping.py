@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from headrace.telemetry.trace_context import read_trace_context
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from headrace.worker.v1.generation_pb2 import Guide as WireGuide
 from headrace.worker.v1.generation_pb2 import SamplingParams as WireSampling
@@ -81,6 +82,7 @@ def engine_request(request: GenerationRequest, first_key: int, info: ModelInfo) 
         guide=_guide(request),
         cache_salt=request.cache_salt,
         priority=request.priority,
+        trace=read_trace_context([request.traceparent], [request.tracestate]),
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from headrace.access.settings import GenerationKeysSettings
 from headrace.runtime.settings import SettingsGroup
 from headrace.runtime.tls_settings import ServerTlsSettings
+from headrace.telemetry.settings import TelemetrySettings
 from worker.engine.openvino.settings import OpenVinoSettings
 from worker.engine.paced_settings import PacedSettings
 from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
@@ -35,6 +36,8 @@ class WorkerSettings(SettingsGroup):
     """TLS of the listener."""
     keys: GenerationKeysSettings = GenerationKeysSettings()
     """Who may call."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """What it tells of itself."""
     openvino: OpenVinoSettings = OpenVinoSettings()
     """The openvino engine."""
     paced: PacedSettings = PacedSettings()

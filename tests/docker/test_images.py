@@ -22,8 +22,8 @@ GPU = "worker-tensorrt-llm"
 # Packages that only the others need, and what builds or installs.
 FOREIGN = {
     "edge": {"tokenizers", "jinja2", "llguidance", "numpy", "openvino"},
-    "tokenizer": {"aiohttp", "prometheus-client", "openvino", "gguf"},
-    "worker-openvino": {"aiohttp", "prometheus-client", "tensorrt-llm", "torch"},
+    "tokenizer": {"aiohttp", "openvino", "gguf"},
+    "worker-openvino": {"aiohttp", "tensorrt-llm", "torch"},
 }
 TOOLS = {"pip", "setuptools", "wheel", "hatchling", "editables", "uv"}
 # Beside TensorRT-LLM 1.2.1, as far as it is written down; grpcio, protobuf and pydantic, of which

@@ -27,6 +27,7 @@ from typing import Literal, Protocol
 
 from headrace.common.v1.finish_pb2 import FinishReason
 from headrace.rpc.errors import ServiceError
+from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class EngineRequest:
     guide: Guide | None = None
     cache_salt: str = ""
     priority: int = 0
+    trace: TraceContext = NO_TRACE
+    """What an engine with a tracing of its own hands on."""
 
     @property
     def keys(self) -> range:

@@ -1,22 +1,23 @@
 """The table of running requests: entered once, released once, with one line each."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import structlog
 
-from headrace.worker.v1.generation_pb2 import GenerationRequest
+from headrace.telemetry.trace_context import TraceContext
 from tests.support.raw_attach import generation
-from worker.active_requests import ActiveRequest, RequestTable, trace_id
+from worker.active_requests import ActiveRequest, RequestTable
 from worker.engine.seam import EngineRequest, StartedEvent
 
 REQUEST = EngineRequest("r1", 5, [1, 2, 3], 10, n=2)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-def opened(table: RequestTable, wire: GenerationRequest | None = None) -> ActiveRequest:
+def opened(table: RequestTable, request: EngineRequest = REQUEST) -> ActiveRequest:
     """Enter a request without a deadline's consequence."""
-    return table.open(wire or generation(), REQUEST, lambda: None)
+    return table.open(generation(), request, lambda: None)
 
 
 async def test_the_table_counts_and_is_idle_again() -> None:
@@ -73,7 +74,8 @@ async def test_the_canonical_line_says_how_it_went() -> None:
     """One line a request, with counts, times and outcomes, and nothing of its text."""
     table = RequestTable()
     with structlog.testing.capture_logs() as logs:
-        active = opened(table, generation(traceparent=f"00-{TRACE}-00f067aa0ba902b7-01"))
+        trace = TraceContext(f"00-{TRACE}-00f067aa0ba902b7-01")
+        active = opened(table, replace(REQUEST, trace=trace))
         active.started = StartedEvent(5, 3, 2, queue_ms=4, prefill_ms=6)
         active.output_tokens = 7
         active.outcomes += ["stop", "length"]
@@ -93,25 +95,3 @@ async def test_the_canonical_line_says_how_it_went() -> None:
         "prefill_ms": 6,
         "total_ms": line["total_ms"],
     } == line
-
-
-@pytest.mark.parametrize(
-    ("traceparent", "expected"),
-    [
-        (f"00-{TRACE}-00f067aa0ba902b7-01", TRACE),
-        ("", ""),
-        (TRACE, ""),
-        (f"00-{TRACE}-01", ""),
-        (f"00-{TRACE[:-1]}-00f067aa0ba902b7-01", ""),
-        (f"00-{TRACE}-00f067aa0ba902b-01", ""),
-        (f"00-{'0' * 32}-00f067aa0ba902b7-01", ""),
-        (f"00-{'z' * 32}-00f067aa0ba902b7-01", ""),
-        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", ""),
-        ("00-" + "\n" * 32 + "-00f067aa0ba902b7-01", ""),
-    ],
-)
-def test_the_trace_id_is_read_from_a_valid_traceparent_only(
-    traceparent: str, expected: str
-) -> None:
-    """Lower-case hexadecimal digits in the right places, not all zero; anything else is none."""
-    assert expected == trace_id(traceparent)

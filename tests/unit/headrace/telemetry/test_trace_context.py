@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-from edge.trace_context import TraceContext, read_trace_context
+from headrace.telemetry.trace_context import TraceContext, read_trace_context
 from tests.support.edge_server import HELLO, ask, running_edge
 from tests.support.fake_backend import FakeBackend
 

@@ -29,6 +29,15 @@ class TraceContext:
         """The trace's id, 32 hexadecimal digits; empty for none."""
         return self.traceparent[3:35]
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the caller records the trace."""
+        return bool(self.traceparent) and bool(int(self.traceparent[53:], 16) & 1)
+
+
+NO_TRACE = TraceContext()
+"""No trace."""
+
 
 def read_trace_context(parents: Sequence[str], states: Sequence[str]) -> TraceContext:
     """The context that all `traceparent` and all `tracestate` headers of a request name.

@@ -1,0 +1,1 @@
+"""What an operator sees of the services: spans, metrics' common parts, health beside the loop."""
