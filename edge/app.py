@@ -26,7 +26,7 @@ from headrace.access.key_ring import KeyRing, open_key_ring
 from headrace.client.answers import ChatBackend
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from headrace.runtime.identity import Identity
+from headrace.telemetry.service import Telemetry
 
 PREFIXES = (STRICT_PREFIX, *LENIENT_PREFIXES)
 """What the paths of OpenAI's wire begin with; the profiles depend on it, the handlers do not."""
@@ -37,13 +37,18 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ExpectHandler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 
-def build_app(backend: ChatBackend, settings: EdgeSettings, state: ServiceState) -> web.Application:
+def build_app(
+    backend: ChatBackend,
+    settings: EdgeSettings,
+    state: ServiceState,
+    telemetry: Telemetry[EdgeMetrics],
+) -> web.Application:
     """The application over a backend; bound to the running event loop."""
     profiles = ProfileBook(settings.profiles, settings.hosts)
     keys = open_key_ring(settings.keys, profiles.names)
     admission = Admission(settings.admission)
-    metrics = EdgeMetrics(
-        Identity(),
+    metrics = telemetry.metrics
+    metrics.watch_admission(
         num_running=lambda: admission.num_running,
         num_queued=lambda: admission.num_queued,
     )

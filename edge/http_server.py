@@ -10,12 +10,15 @@ import ssl
 from aiohttp import web
 
 from edge.app import build_app
+from edge.metrics import EdgeMetrics
 from edge.protocol import EdgeProtocol
 from edge.service_state import ServiceState
 from edge.settings import EdgeSettings
 from edge.tls import listening_context
 from headrace.client.answers import ChatBackend
 from headrace.runtime.errors import StartError
+from headrace.runtime.identity import Identity
+from headrace.telemetry.service import Telemetry
 
 _BACKLOG = 4096
 _CUT_SECONDS = 2.0
@@ -24,12 +27,18 @@ _CUT_SECONDS = 2.0
 class EdgeServer:
     """One listening edge."""
 
-    def __init__(self, settings: EdgeSettings, backend: ChatBackend) -> None:
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        backend: ChatBackend,
+        telemetry: Telemetry[EdgeMetrics] | None = None,
+    ) -> None:
+        telemetry = telemetry or Telemetry(EdgeMetrics(Identity()))
         self._settings = settings.server
         self._streaming = settings.streaming
         self._state = ServiceState()
         self._runner = web.AppRunner(
-            build_app(backend, settings, self._state),
+            build_app(backend, settings, self._state, telemetry),
             handler_cancellation=True,
             access_log=None,
             shutdown_timeout=_CUT_SECONDS,

@@ -8,16 +8,22 @@ from typing import TypeAlias
 import structlog
 
 from edge.http_server import EdgeServer
+from edge.metrics import EdgeMetrics
 from edge.settings import AdmissionSettings, BackendSettings, EdgeSettings
 from headrace.client.answers import ChatBackend
 from headrace.client.backend import GrpcChatBackend
 from headrace.rpc.bearer import OwnKeyFile
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.limits import FrameTiming
+from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
 from headrace.runtime.open_files import open_files_limit
+from headrace.telemetry.service import Telemetry, open_telemetry
 
-OpenBackend: TypeAlias = Callable[[BackendSettings], AbstractAsyncContextManager[ChatBackend]]
+EdgeTelemetry: TypeAlias = Telemetry[EdgeMetrics]
+OpenBackend: TypeAlias = Callable[
+    [BackendSettings, EdgeTelemetry], AbstractAsyncContextManager[ChatBackend]
+]
 _log = structlog.get_logger()
 
 
@@ -27,7 +33,10 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def open_grpc_backend(settings: BackendSettings) -> AsyncIterator[ChatBackend]:
+async def open_grpc_backend(
+    settings: BackendSettings,
+    telemetry: EdgeTelemetry,  # noqa: ARG001 (the client makes no spans yet)
+) -> AsyncIterator[ChatBackend]:
     """The real backend; connecting goes on behind, `is_ready` tells when it may be used."""
     timing = FrameTiming(
         heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
@@ -61,8 +70,12 @@ async def serve(
     )
     uses_tls = server_settings.tls_certificate_file is not None and server_settings.tls_port is None
     warn_of_clear_text("edge.server", host, uses_tls=uses_tls)
-    async with open_backend(settings.backend) as backend:
-        server = EdgeServer(settings, backend)
+    metrics = EdgeMetrics(Identity())
+    async with (
+        open_telemetry(settings.telemetry, metrics) as telemetry,
+        open_backend(settings.backend, telemetry) as backend,
+    ):
+        server = EdgeServer(settings, backend, telemetry)
         await server.start()
         try:
             _log.info(

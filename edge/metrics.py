@@ -11,13 +11,7 @@ from headrace.telemetry.metrics import ServiceMetrics
 class EdgeMetrics(ServiceMetrics):
     """Counted once a request, never once a token."""
 
-    def __init__(
-        self,
-        identity: Identity,
-        *,
-        num_running: Callable[[], int],
-        num_queued: Callable[[], int],
-    ) -> None:
+    def __init__(self, identity: Identity) -> None:
         super().__init__("edge", identity)
         self.requests = Counter(
             "headrace_edge_requests",
@@ -36,6 +30,11 @@ class EdgeMetrics(ServiceMetrics):
             "Generations aborted before their end.",
             registry=self.registry,
         )
+
+    def watch_admission(
+        self, *, num_running: Callable[[], int], num_queued: Callable[[], int]
+    ) -> None:
+        """Tell of admission whenever somebody asks."""
         self._gauge("headrace_edge_requests_in_flight", "Chat requests at work.", num_running)
         self._gauge("headrace_edge_requests_queued", "Chat requests in the queue.", num_queued)
 

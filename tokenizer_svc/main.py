@@ -14,10 +14,12 @@ from headrace.rpc.server import GrpcServer
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
+from headrace.telemetry.service import open_telemetry
 from headrace.tokenizer.v1.service_pb2 import DESCRIPTOR
 from headrace.tokenizer.v1.service_pb2_grpc import add_TokenizerServiceServicer_to_server
 from tokenizer_svc.encoding_pool import EncodingPool
 from tokenizer_svc.formats.catalog import FormatCatalog
+from tokenizer_svc.metrics import TokenizerMetrics
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 from tokenizer_svc.servicer import TokenizerServicer
 from tokenizer_svc.settings import TokenizerSettings
@@ -49,6 +51,14 @@ async def run(
         checks_callers=settings.tls.checks_clients or settings.keys.file is not None,
     )
     warn_of_clear_text("tokenizer", settings.host, uses_tls=settings.tls.is_on)
+    metrics = TokenizerMetrics(Identity())
+    async with open_telemetry(settings.telemetry, metrics):
+        await _serve(settings, stop, models or ModelsSettings(), metrics.identity)
+
+
+async def _serve(
+    settings: TokenizerSettings, stop: asyncio.Event, models: ModelsSettings, identity: Identity
+) -> None:
     keys = open_key_ring(settings.keys)
     gate = KeyGate(keys)
     name = DESCRIPTOR.services_by_name["TokenizerService"].full_name
@@ -58,8 +68,7 @@ async def run(
     limits = settings.limits
     pool = EncodingPool(settings.threads, limits.max_pending_encodings, limits.long_text_characters)
     try:
-        registry = await asyncio.to_thread(load_models, settings, models or ModelsSettings())
-        identity = Identity()
+        registry = await asyncio.to_thread(load_models, settings, models)
         timing = FrameTiming(
             heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
         )

@@ -16,12 +16,14 @@ from headrace.rpc.server import LAST_WORDS_SECONDS, GrpcServer
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
+from headrace.telemetry.service import open_telemetry
 from headrace.worker.v1.service_pb2 import DESCRIPTOR
 from headrace.worker.v1.service_pb2_grpc import add_GenerationServiceServicer_to_server
 from worker.engine.paced import PacedEngine
 from worker.engine.seam import Engine
 from worker.engine.tensorrt_llm.engine import TensorRtLlmEngine
 from worker.engine.tensorrt_llm.library import open_library
+from worker.metrics import WorkerMetrics
 from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
 
@@ -67,7 +69,18 @@ async def serve(
     on_listening: Callable[[int], None] | None = None,
 ) -> None:
     """Start `engine` and serve it as `run` does; `on_listening` is told the port."""
-    identity = Identity()
+    metrics = WorkerMetrics(Identity())
+    async with open_telemetry(settings.telemetry, metrics):
+        await _serve(settings, engine, metrics.identity, stop, on_listening)
+
+
+async def _serve(
+    settings: WorkerSettings,
+    engine: Engine,
+    identity: Identity,
+    stop: asyncio.Event,
+    on_listening: Callable[[int], None] | None,
+) -> None:
     timing = FrameTiming(
         heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
     )

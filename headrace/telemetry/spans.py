@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol, TypeAlias
 
+from headrace.telemetry.clock import SpanClock
 from headrace.telemetry.trace_context import TraceContext
 
 AttributeValue: TypeAlias = str | bool | int | float | Sequence[str]
@@ -49,6 +50,10 @@ class Span(Protocol):
 class Tracing(Protocol):
     """Makes spans."""
 
+    @property
+    def clock(self) -> SpanClock:
+        """What their times are told by: the only clock of spans in the process."""
+
     def begin(
         self,
         name: str,
@@ -89,6 +94,9 @@ class _Silent:
 
 class NoTracing:
     """Tracing that is switched off: the caller's context is handed on as it came."""
+
+    def __init__(self) -> None:
+        self.clock = SpanClock()
 
     def begin(
         self,

@@ -52,6 +52,7 @@ class SpanRecorder:
     """Records everything, sampled or not; ids count from 1."""
 
     def __init__(self) -> None:
+        self.clock = _CLOCK
         self.spans: list[RecordedSpan] = []
 
     def begin(

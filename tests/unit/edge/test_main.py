@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 import structlog
 
-from edge.main import run, serve
+from edge.main import EdgeTelemetry, run, serve
 from edge.settings import BackendSettings, EdgeSettings, ServerSettings
 from headrace.client.answers import ChatBackend
 from headrace.runtime.errors import StartError
@@ -22,12 +22,14 @@ from tests.support.edge_server import (
 )
 from tests.support.fake_backend import FakeBackend
 
-Open = Callable[[BackendSettings], AbstractAsyncContextManager[ChatBackend]]
+Open = Callable[[BackendSettings, EdgeTelemetry], AbstractAsyncContextManager[ChatBackend]]
 
 
 def opener(backend: FakeBackend, log: list[str]) -> Open:
     @asynccontextmanager
-    async def open_backend(settings: BackendSettings) -> AsyncIterator[ChatBackend]:
+    async def open_backend(
+        settings: BackendSettings, telemetry: EdgeTelemetry
+    ) -> AsyncIterator[ChatBackend]:
         log.append("opened")
         yield backend
         log.append("closed")
