@@ -23,11 +23,13 @@ DEV_STAMP := $(VENV)/.dev
 # newest package of OpenAI.
 CLIENTS := .venv-clients
 CLIENT_SETS := clients clients-openai2
+# Beside them, and for the same reason, the collector of traces that tests/telemetry runs.
+APART := $(CLIENT_SETS) collector
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help serve test test-all clients check format protos bench bench-engine bench-reuse soak fuzz lock model clean
+.PHONY: help serve test test-all clients collector check format protos bench bench-engine bench-reuse soak fuzz lock model clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS='…']"
@@ -43,11 +45,13 @@ test: $(DEV_STAMP) ## Run the tests (10 minutes at most); PYTEST_ARGS='-k stop'
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(DEV_STAMP) clients ## Run the tests and their long forms; needs node and npm
+test-all: $(DEV_STAMP) clients collector ## Run the tests and their long forms; needs node and npm
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 clients: $(CLIENT_SETS:%=$(CLIENTS)/%/.installed) ## Install the foreign clients that test-all runs
+
+collector: $(CLIENTS)/collector/.installed ## Install the collector of traces that test-all runs
 
 check: $(DEV_STAMP) ## Format, lint, types, import rules, protos, spelling
 	$(BIN)/ruff format --check .
@@ -105,7 +109,7 @@ lock: ## Resolve requirements/*.lock anew from pyproject.toml (UPGRADE=--upgrade
 	$(RESOLVE) pyproject.toml --python-version 3.12 --only-binary :all: $(UPGRADE) \
 		--extra tensorrt-llm --constraint requirements/nvidia-1.2.1.constraints \
 		--output-file requirements/worker-tensorrt-llm.lock
-	for name in $(CLIENT_SETS); do \
+	for name in $(APART); do \
 		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.lock; done
 
 clean: ## Remove the virtual environment and all caches of this folder
