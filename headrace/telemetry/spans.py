@@ -37,8 +37,10 @@ class Span(Protocol):
     def set(self, attributes: Attributes) -> None:
         """Add attributes, names of `headrace.telemetry.names`."""
 
-    def event(self, name: str, attributes: Attributes | None = None) -> None:
-        """Something happened now."""
+    def event(
+        self, name: str, attributes: Attributes | None = None, *, at_ns: int | None = None
+    ) -> None:
+        """Something happened, now or at a time in nanoseconds since 1970."""
 
     def fail(self, error_type: str, message: str = "") -> None:
         """It failed: the status becomes an error, `error.type` says which."""
@@ -82,7 +84,9 @@ class _Silent:
     def set(self, attributes: Attributes) -> None:
         """Nothing is kept."""
 
-    def event(self, name: str, attributes: Attributes | None = None) -> None:
+    def event(
+        self, name: str, attributes: Attributes | None = None, *, at_ns: int | None = None
+    ) -> None:
         """Nothing is kept."""
 
     def fail(self, error_type: str, message: str = "") -> None:

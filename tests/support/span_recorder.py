@@ -23,6 +23,7 @@ class RecordedSpan:
     state: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    event_times_ns: list[int] = field(default_factory=list)
     error: tuple[str, str] | None = None
     end_ns: int | None = None
     is_recording: bool = True
@@ -35,9 +36,12 @@ class RecordedSpan:
         if self.end_ns is None:
             self.attributes.update(attributes)
 
-    def event(self, name: str, attributes: Attributes | None = None) -> None:
+    def event(
+        self, name: str, attributes: Attributes | None = None, *, at_ns: int | None = None
+    ) -> None:
         if self.end_ns is None:
             self.events.append((name, dict(attributes or {})))
+            self.event_times_ns.append(_CLOCK.now_ns() if at_ns is None else at_ns)
 
     def fail(self, error_type: str, message: str = "") -> None:
         if self.end_ns is None:
