@@ -1,6 +1,9 @@
 """Who makes a request, as its key says; the same for HTTP and for direct gRPC callers."""
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+TenantClass: TypeAlias = Literal["anonymous", "trusted", "limited", "unlimited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class Caller:
         Tenants' names are bounded in the key file. Empty for the common cache.
         """
         return f"tenant:{self.tenant}" if self.tenant else ""
+
+    @property
+    def tenant_class(self) -> TenantClass:
+        """What metrics say of the caller, whose names are too many for labels."""
+        if self.key_id is None:
+            return "anonymous"
+        if self.is_trusted:
+            return "trusted"
+        return "unlimited" if self.limits == Limits() else "limited"
 
     def may_use(self, model: str) -> bool:
         """Whether the key admits a model, by the name that the caller or an alias gives it."""

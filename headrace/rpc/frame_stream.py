@@ -9,6 +9,7 @@ or `FrameViolationError` for a peer that broke the contract (protos/README.md).
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import grpc
@@ -29,6 +30,14 @@ class StreamLostError(Exception):
 
 class FrameViolationError(Exception):
     """The peer broke the frame contract: a bug, reported loudly."""
+
+
+@dataclass(slots=True)
+class FrameCounts:
+    """Frames of any number of streams; only ever growing, so that any thread may read them."""
+
+    sent: int = 0
+    received: int = 0
 
 
 class Frame(Protocol):
@@ -84,7 +93,8 @@ class FrameStream(Generic[In, Out]):
     """One end of a shared stream over `call`.
 
     `on_frame` takes each received frame; what it raises ends the stream. `peer` names the other
-    side in messages. `peer_hello` completes with the peer's Hello.
+    side in messages. `peer_hello` completes with the peer's Hello. Its owner may replace `counts`
+    before it runs, so that several streams count together.
     """
 
     def __init__(
@@ -111,6 +121,7 @@ class FrameStream(Generic[In, Out]):
         self._write_began_at: float | None = None
         self._draining = False
         self._is_ending = self._is_finishing = False
+        self.counts = FrameCounts()
         self.peer_draining = False
         self.peer_hello: asyncio.Future[Hello] = self._loop.create_future()
 
@@ -181,6 +192,7 @@ class FrameStream(Generic[In, Out]):
         if header.HasField("hello") != (self._received == 0):
             raise FrameViolationError(f"{self._peer} must say hello in its first frame only")
         self._received = header.sequence
+        self.counts.received += 1
         self.peer_draining = header.draining
         if header.HasField("hello"):
             self._greet(header.hello)
@@ -231,6 +243,7 @@ class FrameStream(Generic[In, Out]):
 
     def _stamp(self, header: FrameHeader) -> None:
         self._sent += 1
+        self.counts.sent += 1
         header.sequence = self._sent
         header.last_received_sequence = self._received
         if self._sent == 1:

@@ -8,7 +8,13 @@ from typing import Any
 import grpc
 import pytest
 
-from headrace.rpc.frame_stream import FrameStream, FrameViolationError, StreamLostError, hello
+from headrace.rpc.frame_stream import (
+    FrameCounts,
+    FrameStream,
+    FrameViolationError,
+    StreamLostError,
+    hello,
+)
 from headrace.rpc.limits import FrameTiming
 from headrace.rpc.outbox import RollingOutbox
 from headrace.runtime.identity import Identity
@@ -221,3 +227,19 @@ async def test_cancelling_twice_leaves_no_task_behind() -> None:
         assert 3 == len(tasks)
         assert all(task.done() for task in tasks)
         assert ends.stream.peer_hello.cancelled()
+
+
+async def test_streams_count_their_frames_together() -> None:
+    """Both directions, over all streams that were given the same counts."""
+    counts = FrameCounts()
+    for _ in range(2):
+        async with stream_ends(FrameTiming()) as ends:
+            ends.stream.counts = counts
+            ends.call.say()
+            ends.call.say()
+            ends.outbox.add(1)
+            await ends.call.has_taken(1)
+            ends.call.incoming.put_nowait(grpc.aio.EOF)
+            await ends.running
+
+    assert counts == FrameCounts(sent=2, received=4)
