@@ -11,12 +11,13 @@ from headrace.access.caller import Caller
 from headrace.access.grpc_authentication import KeyGate
 from headrace.access.key_ring import KeyHolder
 from headrace.access.limits import Lease
-from headrace.access.refusals import unknown_model, worded_limits
+from headrace.access.refusals import worded_limits
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from worker.engine.seam import EngineRequest, ModelInfo
 from worker.request_mapping import engine_request
+from worker.served_names import chosen_name
 
 _INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
 
@@ -46,12 +47,11 @@ class RequestGate:
         """
         holder = self._holder()
         caller = holder.caller
-        if not caller.may_use(info.model):
-            raise unknown_model(wire.model or info.model)
+        wire.model = chosen_name(info, caller, wire.model)
         _speak_for(caller, wire, info)
         request = engine_request(wire, first_key, info)
         tokens, least = self._estimate(wire, request)
-        with worded_limits(caller, info.model):
+        with worded_limits(caller, wire.model):
             lease = holder.allowance.admit(tokens, time.monotonic(), least=least)
         self.counts_tokens |= lease.counts_tokens
         return request, lease

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 
+from headrace.access.caller import ANYBODY
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.telemetry.trace_context import read_trace_context
@@ -16,6 +17,7 @@ from headrace.worker.v1.generation_pb2 import GenerationRequest
 from headrace.worker.v1.generation_pb2 import Guide as WireGuide
 from headrace.worker.v1.generation_pb2 import SamplingParams as WireSampling
 from worker.engine.seam import EngineRequest, Guide, GuideKind, ModelInfo, SamplingParams
+from worker.served_names import chosen_name
 
 _INVALID = errors_pb2.ERROR_REASON_INVALID_REQUEST
 
@@ -56,7 +58,7 @@ def engine_request(request: GenerationRequest, first_key: int, info: ModelInfo) 
     Raises ServiceError: model_not_found, unsupported_parameter, invalid_request or
     context_length_exceeded, naming parameter, bound and value.
     """
-    _check_model(request, info)
+    name = chosen_name(info, ANYBODY, request.model)
     _check_honoured(request, info)
     _check_ids(request, info)
     n = _bounded(request, "n", 1, info.max_outputs) if request.HasField("n") else 1
@@ -82,17 +84,9 @@ def engine_request(request: GenerationRequest, first_key: int, info: ModelInfo) 
         guide=_guide(request),
         cache_salt=request.cache_salt,
         priority=request.priority,
+        adapter="" if name == info.model else name,
         trace=read_trace_context([request.traceparent], [request.tracestate]),
     )
-
-
-def _check_model(request: GenerationRequest, info: ModelInfo) -> None:
-    if request.model and request.model != info.model:
-        raise ServiceError(
-            errors_pb2.ERROR_REASON_MODEL_NOT_FOUND,
-            f"The model `{request.model}` is not served here; this worker serves `{info.model}`.",
-            "model",
-        )
 
 
 def _check_honoured(request: GenerationRequest, info: ModelInfo) -> None:

@@ -3,7 +3,6 @@
 import grpc
 
 from headrace.access.grpc_authentication import KeyGate, key_of
-from headrace.access.refusals import unknown_model
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
@@ -17,6 +16,7 @@ from worker.attach_session import AttachSession
 from worker.engine.seam import Engine
 from worker.generate_call import GenerateCall
 from worker.request_gate import RequestGate
+from worker.served_names import admitted_names, chosen_name
 
 
 class WorkerServicer(GenerationServiceServicer):
@@ -76,17 +76,13 @@ class WorkerServicer(GenerationServiceServicer):
     ) -> GetModelResponse:
         """Say what is served, and how busy the worker is."""
         info = self._engine.info
-        if not self._gate.holder(context).caller.may_use(info.model):
-            raise unknown_model(request.model or info.model)
-        if request.model and request.model != info.model:
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_MODEL_NOT_FOUND,
-                f"The model `{request.model}` is not served here; this worker serves "
-                f"`{info.model}`.",
-                "model",
-            )
+        caller = self._gate.holder(context).caller
+        name = chosen_name(info, caller, request.model)
+        knows_base = name != info.model and caller.may_use(info.model)
         return GetModelResponse(
-            model=info.model,
+            model=name,
+            served_models=admitted_names(info, caller),
+            base_model=info.model if knows_base else "",
             engine=info.engine,
             build=self._identity.build,
             instance_id=self._identity.instance_id,
@@ -99,7 +95,7 @@ class WorkerServicer(GenerationServiceServicer):
             max_logprobs=info.max_logprobs,
             max_outputs=info.max_outputs,
             numerics=info.numerics,
-            system_fingerprint=info.system_fingerprint,
+            system_fingerprint=info.fingerprint_of(name),
             load=self._load(),
         )
 

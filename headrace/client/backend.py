@@ -22,6 +22,7 @@ from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
 from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from headrace.worker.v1.generation_pb2 import OutputLogprobs
+from headrace.worker.v1.model_pb2 import GetModelResponse
 
 
 class _Loaded(Protocol):
@@ -113,20 +114,29 @@ class GrpcChatBackend:
     def is_ready(self) -> bool:
         """Some model has a worker and a tokenizer that take requests."""
         return any(
-            self._tokenizers_of(worker.model.model, worker.model.tokenizer_fingerprint)
+            self._tokenizers_of(_tokenizer_names(info), info.tokenizer_fingerprint)
             for worker in self._workers
             if worker.is_serving
+            for info in worker.models.values()
         )
 
     @property
     def models(self) -> Sequence[ServedModel]:
-        """Every model that a worker serves and a tokenizer knows, connected now or before."""
-        known = {name for link in self._tokenizers for name in link.models}
-        found = {link.model.model: link for link in self._workers if link.model.model in known}
-        return [self._served(link) for _, link in sorted(found.items())]
+        """Every model that a worker serves and a tokenizer knows, connected now or before.
 
-    def _served(self, link: WorkerLink) -> ServedModel:
-        info = link.model
+        Base models first, then adapters, each by name.
+        """
+        known = {name for link in self._tokenizers for name in link.models}
+        found = {
+            name: info
+            for link in self._workers
+            for name, info in link.models.items()
+            if not known.isdisjoint(_tokenizer_names(info))
+        }
+        by_name = sorted(found.values(), key=lambda info: (bool(info.base_model), info.model))
+        return [self._served(info) for info in by_name]
+
+    def _served(self, info: GetModelResponse) -> ServedModel:
         return ServedModel(
             name=info.model,
             context_length=info.context_length,
@@ -140,22 +150,23 @@ class GrpcChatBackend:
     async def render(self, request: PromptRequest, *, timeout_seconds: float) -> RenderedPrompt:
         """Render a conversation; a tokenizer that is lost meanwhile is replaced once."""
         model, wire = request.model, render_request(request)
-        context = [link.model.context_length for link in self._workers if link.model.model == model]
-        if context:
+        infos = [link.models[model] for link in self._workers if model in link.models]
+        if infos:
             # A prompt that fills the context is the worker's to refuse: it names both numbers.
-            wire.max_prompt_tokens = max(context)
+            wire.max_prompt_tokens = max(info.context_length for info in infos)
+        names = [model, *(info.base_model for info in infos if info.base_model)]
         deadline = asyncio.get_running_loop().time() + timeout_seconds
-        tokenizer = self._pick(self._tokenizers_of(model, None), _no_tokenizer(model))
+        tokenizer = self._pick(self._tokenizers_of(names, None), _no_tokenizer(model))
         try:
-            response = await self._render_at(tokenizer, wire, deadline)
+            response = await self._render_at(tokenizer, wire, names, deadline)
         except ServiceError as error:
             if error.reason not in _RETRIED_RENDER:
                 raise
-            others = [link for link in self._tokenizers_of(model, None) if link is not tokenizer]
+            others = [link for link in self._tokenizers_of(names, None) if link is not tokenizer]
             if not others:
                 raise
             other = self._pick(others, _no_tokenizer(model))
-            response = await self._render_at(other, wire, deadline)
+            response = await self._render_at(other, wire, names, deadline)
         return RenderedPrompt(
             model=model,
             token_ids=response.prompt_token_ids,
@@ -165,8 +176,14 @@ class GrpcChatBackend:
         )
 
     async def _render_at(
-        self, tokenizer: TokenizerLink, request: RenderRequest, deadline: float
+        self,
+        tokenizer: TokenizerLink,
+        request: RenderRequest,
+        names: Sequence[str],
+        deadline: float,
     ) -> RenderResponse:
+        # The first of the model's names that this tokenizer knows: an adapter's own goes first.
+        request.model = next((name for name in names if name in tokenizer.models), request.model)
         remaining = deadline - asyncio.get_running_loop().time()
         return await tokenizer.render(request, timeout_seconds=max(0.001, remaining))
 
@@ -188,11 +205,11 @@ class GrpcChatBackend:
             for link in self._workers
             if link.is_serving
             and link not in avoided
-            and link.model.model == prompt.model
-            and link.model.tokenizer_fingerprint == fingerprint
+            and prompt.model in link.models
+            and link.models[prompt.model].tokenizer_fingerprint == fingerprint
         ]
         worker = self._pick(workers, f"No worker of the model `{prompt.model}` is available.")
-        tokenizers = self._tokenizers_of(prompt.model, fingerprint)
+        tokenizers = self._tokenizers_of([prompt.decoder.model or prompt.model], fingerprint)
         return worker, self._pick(tokenizers, _no_tokenizer(prompt.model))
 
     def next_handles(self, count: int) -> int:
@@ -220,13 +237,17 @@ class GrpcChatBackend:
         for link in serving:
             _feed_part(link, handles, counts, token_ids, logprobs)
 
-    def _tokenizers_of(self, model: str, fingerprint: str | None) -> list[TokenizerLink]:
+    def _tokenizers_of(self, names: Sequence[str], fingerprint: str | None) -> list[TokenizerLink]:
+        """Those that know a model by one of its names."""
         return [
             link
             for link in self._tokenizers
             if link.is_serving
-            and model in link.models
-            and fingerprint in (None, link.models[model].tokenizer_fingerprint)
+            and any(
+                fingerprint in (None, link.models[name].tokenizer_fingerprint)
+                for name in names
+                if name in link.models
+            )
         ]
 
     def _pick(self, links: Sequence[LoadedT], otherwise: str) -> LoadedT:
@@ -238,6 +259,11 @@ class GrpcChatBackend:
         self._next_pick += 1
         turn = self._next_pick % len(links)
         return min((*links[turn:], *links[:turn]), key=lambda link: link.num_outputs)
+
+
+def _tokenizer_names(info: GetModelResponse) -> list[str]:
+    """The names by which a tokenizer may know a served model: an adapter also by its base's."""
+    return [info.model, info.base_model] if info.base_model else [info.model]
 
 
 def _no_tokenizer(model: str) -> str:

@@ -71,8 +71,9 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         super().__init__(address, identity, timing, credentials)
         self._feed = feed
         self._owners: dict[int, WorkerListener] = {}
-        self.model = GetModelResponse()
-        """What it serves; of the last connection while it is away."""
+        self.models: dict[str, GetModelResponse] = {}
+        """What it serves, by served name, its base model first; of the last connection while it is
+        away."""
 
     @property
     def num_outputs(self) -> int:
@@ -113,11 +114,19 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         return self._stub.Attach(metadata=self._metadata())
 
     async def _learn(self) -> None:
-        self.model = await self._stub.GetModel(
-            GetModelRequest(),
+        first = await self._described("")
+        # A worker that is older than served names has one.
+        adapters = [name for name in first.served_models if name != first.model]
+        described = [first, *[await self._described(name) for name in adapters]]
+        self.models = {model.model: model for model in described}
+
+    async def _described(self, name: str) -> GetModelResponse:
+        answer: GetModelResponse = await self._stub.GetModel(
+            GetModelRequest(model=name),
             timeout=self._timing.hello_seconds,
             metadata=self._metadata(),
         )
+        return answer
 
     def _on_frame(self, frame: AttachResponse) -> None:
         for started in frame.started:

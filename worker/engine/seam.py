@@ -75,7 +75,8 @@ class EngineRequest:
     """A validated request. Ids are below the vocabulary's size; `max_tokens` fits the context.
 
     `first_key` names output 0, the others follow in a row. `output_prefix_token_ids` count towards
-    `max_tokens` and `min_tokens` and are not sent again.
+    `max_tokens` and `min_tokens` and are not sent again. `adapter` is one of ModelInfo.adapters;
+    empty = the base model.
     """
 
     request_id: str
@@ -92,6 +93,7 @@ class EngineRequest:
     guide: Guide | None = None
     cache_salt: str = ""
     priority: int = 0
+    adapter: str = ""
     trace: TraceContext = NO_TRACE
     """What an engine with a tracing of its own hands on."""
 
@@ -171,7 +173,8 @@ class EventSink(Protocol):
 class ModelInfo:
     """What an engine serves and honours; the source of GetModelResponse.
 
-    `honoured_fields` are dotted names of GenerationRequest's optional fields.
+    `honoured_fields` are dotted names of GenerationRequest's optional fields; `adapters` are served
+    names of LoRA adapters on `model`, none of them its own.
     """
 
     model: str
@@ -186,6 +189,17 @@ class ModelInfo:
     max_outputs: int
     numerics: str
     system_fingerprint: str
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """Every name that a request may choose, the base model's first."""
+        return (self.model, *self.adapters)
+
+    def fingerprint_of(self, name: str) -> str:
+        """The system fingerprint of a served model: another adapter writes another text."""
+        is_adapter = name in self.adapters
+        return f"{self.system_fingerprint}_{name}" if is_adapter else self.system_fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,9 @@ class GenerationRequest(_message.Message):
     1 to 128 characters.
     """
     model: _builtins.str
-    """Served name of the model; empty means the one that this worker serves."""
+    """One of the worker's served names: its base model's, or that of a LoRA adapter on it; empty means
+    the base model.
+    """
     ignore_eos: _builtins.bool
     """Do not end at the model's own end tokens; stop_token_ids still end the output."""
     min_tokens: _builtins.int

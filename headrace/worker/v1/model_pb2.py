@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadrace/worker/v1/model.proto\x12\x12headrace.worker.v1\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xf0\x02\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\r\n\x05\x62uild\x18\x03 \x01(\t\x12\x13\n\x0binstance_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\x12\x12\n\nblock_size\x18\x06 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x07 \x01(\r\x12\x15\n\rend_token_ids\x18\x08 \x03(\r\x12\x1d\n\x15tokenizer_fingerprint\x18\t \x01(\t\x12\x17\n\x0fhonoured_fields\x18\n \x03(\t\x12\x14\n\x0cmax_logprobs\x18\x0b \x01(\r\x12\x13\n\x0bmax_outputs\x18\x0c \x01(\r\x12\x10\n\x08numerics\x18\r \x01(\t\x12\x1a\n\x12system_fingerprint\x18\x0e \x01(\t\x12,\n\x04load\x18\x0f \x01(\x0b\x32\x1e.headrace.worker.v1.WorkerLoad\"\xfa\x01\n\nWorkerLoad\x12\x18\n\x10running_requests\x18\x01 \x01(\r\x12\x16\n\x0equeued_outputs\x18\x02 \x01(\r\x12\x14\n\x0ctotal_blocks\x18\x03 \x01(\r\x12\x13\n\x0b\x66ree_blocks\x18\x04 \x01(\r\x12\x15\n\rcached_blocks\x18\x05 \x01(\r\x12\x19\n\x11referenced_blocks\x18\x06 \x01(\r\x12\x13\n\x0bpreemptions\x18\x07 \x01(\x04\x12\x18\n\x10prefilled_tokens\x18\x08 \x01(\x04\x12\x15\n\rstray_entries\x18\t \x01(\x04\x12\x17\n\x0f\x61\x62orted_outputs\x18\n \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eheadrace/worker/v1/model.proto\x12\x12headrace.worker.v1\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x9b\x03\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\r\n\x05\x62uild\x18\x03 \x01(\t\x12\x13\n\x0binstance_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\x12\x12\n\nblock_size\x18\x06 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x07 \x01(\r\x12\x15\n\rend_token_ids\x18\x08 \x03(\r\x12\x1d\n\x15tokenizer_fingerprint\x18\t \x01(\t\x12\x17\n\x0fhonoured_fields\x18\n \x03(\t\x12\x14\n\x0cmax_logprobs\x18\x0b \x01(\r\x12\x13\n\x0bmax_outputs\x18\x0c \x01(\r\x12\x10\n\x08numerics\x18\r \x01(\t\x12\x1a\n\x12system_fingerprint\x18\x0e \x01(\t\x12,\n\x04load\x18\x0f \x01(\x0b\x32\x1e.headrace.worker.v1.WorkerLoad\x12\x15\n\rserved_models\x18\x10 \x03(\t\x12\x12\n\nbase_model\x18\x11 \x01(\t\"\xfa\x01\n\nWorkerLoad\x12\x18\n\x10running_requests\x18\x01 \x01(\r\x12\x16\n\x0equeued_outputs\x18\x02 \x01(\r\x12\x14\n\x0ctotal_blocks\x18\x03 \x01(\r\x12\x13\n\x0b\x66ree_blocks\x18\x04 \x01(\r\x12\x15\n\rcached_blocks\x18\x05 \x01(\r\x12\x19\n\x11referenced_blocks\x18\x06 \x01(\r\x12\x13\n\x0bpreemptions\x18\x07 \x01(\x04\x12\x18\n\x10prefilled_tokens\x18\x08 \x01(\x04\x12\x15\n\rstray_entries\x18\t \x01(\x04\x12\x17\n\x0f\x61\x62orted_outputs\x18\n \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_start=54
   _globals['_GETMODELREQUEST']._serialized_end=86
   _globals['_GETMODELRESPONSE']._serialized_start=89
-  _globals['_GETMODELRESPONSE']._serialized_end=457
-  _globals['_WORKERLOAD']._serialized_start=460
-  _globals['_WORKERLOAD']._serialized_end=710
+  _globals['_GETMODELRESPONSE']._serialized_end=500
+  _globals['_WORKERLOAD']._serialized_start=503
+  _globals['_WORKERLOAD']._serialized_end=753
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,9 @@ class GetModelRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Served name; empty = the one that this worker serves. Another name is MODEL_NOT_FOUND."""
+    """Served name; empty = the first of those that this worker serves and the caller's key admits.
+    Another name is MODEL_NOT_FOUND.
+    """
     def __init__(
         self,
         *,
@@ -61,8 +63,10 @@ class GetModelResponse(_message.Message):
     NUMERICS_FIELD_NUMBER: _builtins.int
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
+    SERVED_MODELS_FIELD_NUMBER: _builtins.int
+    BASE_MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Served name of the model."""
+    """Served name of the model that this answer describes."""
     engine: _builtins.str
     """Name of the engine: openvino, paced, tensorrt_llm."""
     build: _builtins.str
@@ -85,6 +89,11 @@ class GetModelResponse(_message.Message):
     """How the engine computes, fast or reproducible; part of the system fingerprint."""
     system_fingerprint: _builtins.str
     """Changes when anything changes that may change the text: engine, weights, numerics, tokenizer."""
+    base_model: _builtins.str
+    """Where `model` is a LoRA adapter, the name of the model that it is one of: a tokenizer that does
+    not know the adapter's name serves it by this one. Empty for a base model, and where the
+    caller's key does not admit the base model.
+    """
     @_builtins.property
     def end_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The model's own end tokens, which ignore_eos switches off."""
@@ -99,6 +108,13 @@ class GetModelResponse(_message.Message):
     @_builtins.property
     def load(self) -> Global___WorkerLoad:
         """How busy it is."""
+
+    @_builtins.property
+    def served_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Every name that a GenerationRequest may choose and that the caller's key admits: the base model
+        first, then the LoRA adapters that are served on it. Empty from a worker that is older than
+        this field: `model` alone.
+        """
 
     def __init__(
         self,
@@ -118,10 +134,12 @@ class GetModelResponse(_message.Message):
         numerics: _builtins.str = ...,
         system_fingerprint: _builtins.str = ...,
         load: Global___WorkerLoad | None = ...,
+        served_models: _abc.Iterable[_builtins.str] | None = ...,
+        base_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_size", b"block_size", "build", b"build", "context_length", b"context_length", "end_token_ids", b"end_token_ids", "engine", b"engine", "honoured_fields", b"honoured_fields", "instance_id", b"instance_id", "load", b"load", "max_logprobs", b"max_logprobs", "max_outputs", b"max_outputs", "model", b"model", "numerics", b"numerics", "system_fingerprint", b"system_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "block_size", b"block_size", "build", b"build", "context_length", b"context_length", "end_token_ids", b"end_token_ids", "engine", b"engine", "honoured_fields", b"honoured_fields", "instance_id", b"instance_id", "load", b"load", "max_logprobs", b"max_logprobs", "max_outputs", b"max_outputs", "model", b"model", "numerics", b"numerics", "served_models", b"served_models", "system_fingerprint", b"system_fingerprint", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
