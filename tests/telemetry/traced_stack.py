@@ -1,0 +1,99 @@
+"""Real services that send their spans to a collector, and what tests ask of them."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge.settings import EdgeSettings
+from headrace.telemetry.settings import TelemetrySettings, TracingSettings
+from tests.support.otlp_recorder import OtlpRecorder
+from tests.support.seen_spans import SeenSpan
+from tests.support.stack import Service, Stack
+from tests.support.trace_check import Row, differences, first_chunk_faults
+from tests.telemetry.span_table import SCENARIOS, Asked
+from tokenizer_svc.settings import TokenizerSettings
+from worker.settings import WorkerSettings
+
+_TRACE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class CallersTrace:
+    """The trace of a caller, who sends its context along."""
+
+    is_sampled: bool = True
+    trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    span_id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def traceparent(self) -> str:
+        """The header's value."""
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"
+
+    @property
+    def header(self) -> str:
+        """The header."""
+        return f"traceparent: {self.traceparent}"
+
+
+def telemetry(endpoint: str, **tracing: object) -> TelemetrySettings:
+    """Spans go there at once."""
+    values = {"endpoint": endpoint, "export_interval_seconds": 0.05, **tracing}
+    return TelemetrySettings(tracing=TracingSettings.model_validate(values))
+
+
+class TracedStack(Stack):
+    """A stack whose services all send to one endpoint; checks traces that reach the recorder."""
+
+    def __init__(self, folder: Path, endpoint: str, recorder: OtlpRecorder) -> None:
+        super().__init__(folder)
+        self.recorder = recorder
+        self._telemetry = telemetry(endpoint)
+        self._seen: dict[str, int] = {}
+
+    def start_backend(
+        self, workers: list[WorkerSettings], tokenizers: list[TokenizerSettings] | None = None
+    ) -> None:
+        traced = {"telemetry": self._telemetry}
+        super().start_backend(
+            [each.model_copy(update=traced) for each in workers],
+            [each.model_copy(update=traced) for each in tokenizers or [TokenizerSettings()]],
+        )
+
+    def add_edge(self, settings: EdgeSettings | None = None) -> Service:
+        settings = settings or EdgeSettings()
+        return super().add_edge(settings.model_copy(update={"telemetry": self._telemetry}))
+
+    async def check(self, scenario: str, asked: Asked, trace: CallersTrace) -> list[SeenSpan]:
+        """The trace of a request is what the table says of the scenario; returns its spans."""
+        return await self.check_tree(SCENARIOS[scenario](asked), trace.trace_id, trace.span_id)
+
+    async def check_tree(self, tree: Row, trace_id: str, parent_id: str) -> list[SeenSpan]:
+        """The same for a tree; `parent_id` is the caller's span, "" for none."""
+
+        def is_whole(spans: Sequence[SeenSpan]) -> bool:
+            return len(spans) >= tree.size
+
+        spans = await asyncio.to_thread(
+            self.recorder.await_trace, trace_id, is_whole, _TRACE_SECONDS
+        )
+        self._seen[trace_id] = len(spans)
+        faults = [*differences(spans, tree, parent_id), *first_chunk_faults(spans)]
+        assert not faults, "\n".join(faults)
+        return spans
+
+    def expect_nothing(self, trace: CallersTrace) -> None:
+        """No span of that trace may ever come."""
+        self._seen[trace.trace_id] = 0
+
+    def close(self) -> None:
+        """End all services, which sends what is left; nothing more of a checked trace may come."""
+        super().close()
+        late = {
+            trace_id: [span.name for span in self.recorder.spans(trace_id)]
+            for trace_id, count in self._seen.items()
+            if len(self.recorder.spans(trace_id)) > count
+        }
+        assert not late, f"more spans than were checked: {late}"
