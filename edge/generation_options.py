@@ -37,8 +37,7 @@ def generation_options(
         cache_salt=scope.caller.cache_salt,
         priority=scope.caller.priority if "priority" in model.honoured_fields else 0,
         deadline=deadline,
-        traceparent=scope.trace.traceparent,
-        tracestate=scope.trace.tracestate,
+        trace=scope.trace,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from headrace.client.answer_events import EventWriter, LogprobsWriter
 from headrace.client.prompt_request import PromptRequest
 from headrace.rpc.errors import ServiceError
+from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 from headrace.tokenizer.v1.detokenize_pb2 import FunctionSchema
 from headrace.tokenizer.v1.render_pb2 import Decoder
 from headrace.worker.v1.generation_pb2 import Guide, SamplingParams
@@ -42,7 +43,7 @@ class GenerationOptions:
 
     `max_tokens` None = to the end of the context. `logprobs`: log probabilities of each token and
     of this many alternatives; None = none at all. `deadline` is a time of the running event loop's
-    clock, in seconds; None = no deadline.
+    clock, in seconds; None = no deadline. `trace` is the span that the request belongs to.
     """
 
     request_id: str
@@ -57,8 +58,7 @@ class GenerationOptions:
     cache_salt: str = ""
     priority: int = 0
     deadline: float | None = None
-    traceparent: str = ""
-    tracestate: str = ""
+    trace: TraceContext = NO_TRACE
 
 
 @dataclass(slots=True)
@@ -89,6 +89,24 @@ class AnswerUsage:
     cached_prompt_tokens: int = 0
     completion_tokens: list[int] = field(default_factory=list)
     reasoning_tokens: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class AnswerTimeline:
+    """When what happened, in seconds of the monotonic clock; None = not yet.
+
+    `attempts` counts from 1; what an attempt said that was lost is forgotten.
+    """
+
+    attempts: int = 0
+    started: float | None = None
+    """The worker said that it had taken the request up, which it does with its first tokens."""
+    first_text: float | None = None
+    """Before the consumer took the first text or event."""
+    worker_ended: float | None = None
+    """The worker's last end of an output came, or a stop string made it needless."""
+    ended: float | None = None
+    """The consumer has heard of the end."""
 
 
 class AnswerConsumer(Protocol):
@@ -131,8 +149,15 @@ class Generation(Protocol):
     def usage(self) -> AnswerUsage:
         """Tokens so far."""
 
-    def abort(self) -> None:
-        """End it now, whatever it is doing; idempotent. No more calls to the consumer."""
+    @property
+    def timeline(self) -> AnswerTimeline:
+        """Times so far."""
+
+    def abort(self, why: ServiceError | None = None) -> None:
+        """End it now, whatever it is doing; idempotent. No more calls to the consumer.
+
+        `why` is for its spans; None = the caller no longer wants it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +187,15 @@ class ChatBackend(Protocol):
     def is_ready(self) -> bool:
         """At least one worker and one tokenizer of one model take requests now."""
 
-    async def render(self, request: PromptRequest, *, timeout_seconds: float) -> RenderedPrompt:
-        """Render a conversation.
+    async def render(
+        self,
+        request: PromptRequest,
+        *,
+        timeout_seconds: float,
+        trace: TraceContext = NO_TRACE,
+        request_id: str = "",
+    ) -> RenderedPrompt:
+        """Render a conversation, as part of the request and the span that are named.
 
         Raises ServiceError (context_length_exceeded, invalid_request, no_worker_available, …).
         """

@@ -13,13 +13,17 @@ from headrace.client.answers import AnswerConsumer, GenerationOptions, RenderedP
 from headrace.client.conversation import function_schemas, render_request
 from headrace.client.generation import RunningGeneration
 from headrace.client.prompt_request import PromptRequest
+from headrace.client.render_spans import RenderSpans
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.bearer import Metadata
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
+from headrace.telemetry.spans import NoTracing, Tracing
+from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 from headrace.tokenizer.v1.render_pb2 import RenderRequest, RenderResponse
 from headrace.worker.v1.generation_pb2 import OutputLogprobs
 from headrace.worker.v1.model_pb2 import GetModelResponse
@@ -53,8 +57,13 @@ class GrpcChatBackend:
         tokenizer_addresses: Sequence[str],
         timing: FrameTiming | None = None,
         credentials: PeerCredentials | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         timing = timing or FrameTiming()
+        self.tracing = tracing or NoTracing()
+        """Part of Placement."""
+        self.retries: dict[str, int] = {}
+        """Requests that were tried once more, by the reason's label."""
         identity = Identity()
         self._workers = [
             WorkerLink(address, identity, timing, self, credentials) for address in worker_addresses
@@ -147,7 +156,14 @@ class GrpcChatBackend:
             created=self._created,
         )
 
-    async def render(self, request: PromptRequest, *, timeout_seconds: float) -> RenderedPrompt:
+    async def render(
+        self,
+        request: PromptRequest,
+        *,
+        timeout_seconds: float,
+        trace: TraceContext = NO_TRACE,
+        request_id: str = "",
+    ) -> RenderedPrompt:
         """Render a conversation; a tokenizer that is lost meanwhile is replaced once."""
         model, wire = request.model, render_request(request)
         infos = [link.models[model] for link in self._workers if model in link.models]
@@ -211,6 +227,10 @@ class GrpcChatBackend:
         worker = self._pick(workers, f"No worker of the model `{prompt.model}` is available.")
         tokenizers = self._tokenizers_of([prompt.decoder.model or prompt.model], fingerprint)
         return worker, self._pick(tokenizers, _no_tokenizer(prompt.model))
+
+    def count_retry(self, error: ServiceError) -> None:
+        """A request is tried once more because of `error`."""
+        self.retries[error.label] = self.retries.get(error.label, 0) + 1
 
     def next_handles(self, count: int) -> int:
         """The first of `count` handles in a row, above all before."""

@@ -5,32 +5,30 @@ of it is released in `_release`, whichever way the request ends.
 """
 
 import asyncio
-from collections.abc import Callable
+import time
 from typing import Protocol
 
 from headrace.client.answers import (
     AnswerConsumer,
+    AnswerTimeline,
     AnswerTimes,
     AnswerUsage,
     GenerationOptions,
     OutputResult,
     RenderedPrompt,
 )
+from headrace.client.attempt_output import AttemptOutput
+from headrace.client.attempt_spans import AttemptSpans
 from headrace.client.finish import finish_reason
-from headrace.client.logprobs import LogprobJoin, TokenJoin
-from headrace.client.output_events import OutputEvents
 from headrace.client.requests import detokenize_open, generation_request
+from headrace.client.span_ends import cancelled
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
-from headrace.common.v1.errors_pb2 import Failure
-from headrace.common.v1.finish_pb2 import (
-    FINISH_REASON_LENGTH,
-    FINISH_REASON_STOP,
-    FINISH_REASON_UNSPECIFIED,
-)
+from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
 from headrace.rpc.errors import ServiceError, error_from_failure
 from headrace.rpc.frame_stream import FrameViolationError
+from headrace.telemetry.spans import Tracing
 from headrace.tokenizer.v1.detokenize_pb2 import StopHit
 from headrace.worker.v1.generation_pb2 import Started, Terminal
 
@@ -60,12 +58,15 @@ def _terminal_error(terminal: Terminal) -> ServiceError:
     )
 
 
-def _refuse_text(text: str) -> None:
-    raise FrameViolationError(f"the tokenizer sent text, {text[:20]!r}, where events were due")
-
-
 class Placement(Protocol):
     """Chooses where a request goes."""
+
+    @property
+    def tracing(self) -> Tracing:
+        """Makes the spans of attempts."""
+
+    def count_retry(self, error: ServiceError) -> None:
+        """A request is tried once more because of `error`."""
 
     def place(
         self, prompt: RenderedPrompt, avoided: frozenset[WorkerLink]
@@ -74,69 +75,6 @@ class Placement(Protocol):
 
     def next_handles(self, count: int) -> int:
         """The first of `count` new handles."""
-
-
-class _Output:
-    """One output of one attempt; a TextOutput."""
-
-    __slots__ = (
-        "_request",
-        "consumed_tokens",
-        "events",
-        "handle",
-        "index",
-        "logprobs",
-        "released_tokens",
-        "worker_reason",
-        "write",
-    )
-
-    def __init__(
-        self, request: "RunningGeneration", index: int, handle: int, consumer: AnswerConsumer
-    ) -> None:
-        self._request = request
-        self.index = index
-        self.handle = handle
-        self.logprobs: TokenJoin | None = None
-        self.events: OutputEvents | None = None
-        self.write: Callable[[str], None]
-        fail = self._on_contradiction
-        if request.has_events:
-            self.logprobs = TokenJoin(fail) if request.has_logprobs else None
-            self.events = OutputEvents(consumer.event_writer(index), self.logprobs, fail)
-            self.write = _refuse_text
-        elif request.has_logprobs:
-            self.logprobs = join = LogprobJoin(consumer.logprobs_writer(index), fail)
-            self.write = join.write
-        else:
-            self.write = consumer.text_writer(index)
-        self.consumed_tokens = 0
-        self.released_tokens = 0
-        self.worker_reason = FINISH_REASON_UNSPECIFIED
-
-    @property
-    def reasoning_tokens(self) -> int:
-        return 0 if self.events is None else self.events.reasoning_tokens
-
-    def on_stop_hit(self, hit: StopHit) -> None:
-        self.consumed_tokens = hit.consumed_tokens
-        self._request.output_stopped(self, hit.stop_index)
-
-    def on_closed(self) -> None:
-        self._request.output_closed(self)
-
-    def on_text_failure(self, failure: Failure) -> None:
-        if self._request.is_current(self):
-            self._request.on_text_failure(error_from_failure(failure))
-
-    def _on_contradiction(self, error: ServiceError) -> None:
-        if self._request.is_current(self):
-            self._request.fail(error)
-
-    def on_tokenizer_lost(self, why: str) -> None:
-        # One request may have had several outputs there; the first one's loss moved them all.
-        if self._request.is_current(self):
-            self._request.on_tokenizer_lost(why)
 
 
 class RunningGeneration:
@@ -159,13 +97,14 @@ class RunningGeneration:
         self._consumer = consumer
         n = options.n
         self._usage = AnswerUsage(len(prompt.token_ids), 0, [0] * n, [0] * n)
-        self._open: dict[int, _Output] = {}
+        self._open: dict[int, AttemptOutput] = {}
         self._worker: WorkerLink | None = None
         self._tokenizer: TokenizerLink | None = None
         self._avoided: frozenset[WorkerLink] = frozenset()
         self._was_retried = self._is_over = False
         self._num_lost_workers = 0
-        self._has_started = False
+        self._spans = AttemptSpans(placement.tracing, options)
+        self.timeline = AnswerTimeline()
         self._deadline: asyncio.TimerHandle | None = None
         if options.deadline is not None:
             loop = asyncio.get_running_loop()
@@ -188,7 +127,7 @@ class RunningGeneration:
             self._count(output)
         return self._usage
 
-    def _count(self, output: _Output) -> None:
+    def _count(self, output: AttemptOutput) -> None:
         self._usage.completion_tokens[output.index] = output.consumed_tokens
         self._usage.reasoning_tokens[output.index] = output.reasoning_tokens
 
@@ -196,32 +135,35 @@ class RunningGeneration:
         """Place the request and send it. Raises ServiceError; then nothing is open."""
         try:
             self._attempt()
-        except ServiceError:
-            self._release()
+        except ServiceError as error:
+            self._release(error)
             raise
 
-    def abort(self) -> None:
+    def abort(self, why: ServiceError | None = None) -> None:
         """End it now; the consumer hears nothing more."""
-        self._release()
+        if not self._is_over:
+            self._release(why or cancelled())
 
     def _attempt(self) -> None:
         worker, tokenizer = self._placement.place(self._prompt, self._avoided)
         self._worker, self._tokenizer = worker, tokenizer
-        self._has_started = False
+        self.timeline = AnswerTimeline(self.timeline.attempts + 1)
+        trace = self._spans.begin(worker.address, self.timeline.attempts)
         first = self._placement.next_handles(self._options.n)
         for index in range(self._options.n):
-            output = _Output(self, index, first + index, self._consumer)
+            output = AttemptOutput(self, index, first + index, self._consumer)
             self._open[output.handle] = output
             tokenizer.open(detokenize_open(output.handle, self._prompt, self._options), output)
-        request = generation_request(self._prompt, self._options, asyncio.get_running_loop())
-        worker.submit(first, request, self)
+        loop = asyncio.get_running_loop()
+        worker.submit(first, generation_request(self._prompt, self._options, trace, loop), self)
 
     def on_worker_started(self, started: Started) -> None:
         """Tell the consumer, once an attempt."""
-        if self._has_started:
+        if self.timeline.started is not None:
             return
-        self._has_started = True
+        self.timeline.started = time.monotonic()
         self._usage.cached_prompt_tokens = started.cached_prompt_tokens
+        self._spans.started(started.cached_prompt_tokens)
         self._consumer.on_started(
             AnswerTimes(
                 prompt_tokens=started.prompt_tokens,
@@ -231,12 +173,18 @@ class RunningGeneration:
             )
         )
 
+    def on_first_text(self) -> None:
+        """Keep the time of the attempt's first text."""
+        if self.timeline.first_text is None:
+            self.timeline.first_text = time.monotonic()
+
     def on_worker_terminal(self, terminal: Terminal) -> None:
         """Close the output's text, or fail the request."""
         output = self._open.get(terminal.handle)
         if output is None:
             return
         if terminal.finish_reason in _KNOWN_REASONS and self._tokenizer is not None:
+            self.timeline.worker_ended = time.monotonic()
             output.worker_reason = terminal.finish_reason
             self._tokenizer.finish(output.handle, terminal.finish_reason)
             return
@@ -246,11 +194,11 @@ class RunningGeneration:
         else:
             self.fail(error)
 
-    def is_current(self, output: _Output) -> bool:
+    def is_current(self, output: AttemptOutput) -> bool:
         """Whether an output belongs to the attempt that runs now."""
         return self._open.get(output.handle) is output
 
-    def output_stopped(self, output: _Output, stop_index: int) -> None:
+    def output_stopped(self, output: AttemptOutput, stop_index: int) -> None:
         """A stop string ended an output: the worker need not go on."""
         stop_strings = self._options.stop_strings
         if stop_index >= len(stop_strings):
@@ -262,13 +210,14 @@ class RunningGeneration:
             if not output.worker_reason:
                 # Otherwise it is being closed already, and the tokenizer answers that.
                 self._tokenizer.abandon(output.handle)
+        self.timeline.worker_ended = time.monotonic()
         self._finish(output, stop_strings[stop_index])
 
-    def output_closed(self, output: _Output) -> None:
+    def output_closed(self, output: AttemptOutput) -> None:
         """The worker's end, with all text out."""
         self._finish(output, None)
 
-    def _finish(self, output: _Output, stop_string: str | None) -> None:
+    def _finish(self, output: AttemptOutput, stop_string: str | None) -> None:
         if output.events is not None and self.is_current(output):
             output.events.finish(output.released_tokens)
         if self._open.pop(output.handle, None) is None:
@@ -278,7 +227,7 @@ class RunningGeneration:
         result = OutputResult(reason, output.consumed_tokens, stop_string, output.reasoning_tokens)
         self._consumer.on_finish(output.index, result)
         if not (self._open or self._is_over):
-            self._release()
+            self._release(None)
             self._consumer.on_done()
 
     def on_worker_lost(self, why: str) -> None:
@@ -311,18 +260,21 @@ class RunningGeneration:
 
     def _retry(self, error: ServiceError, *, avoid_worker: bool) -> None:
         self._was_retried = True
+        self._placement.count_retry(error)
+        self._spans.end(error, sum(self.usage.completion_tokens))
         if avoid_worker and self._worker is not None:
             self._avoided |= {self._worker}
         self._close_outputs()
         try:
             self._attempt()
-        except ServiceError:
+        except ServiceError as second:
+            self._spans.end(second, 0)
             # Where to go there is nowhere: what ended the first attempt is the truth.
             self.fail(error)
 
     def fail(self, error: ServiceError) -> None:
         """End the request with an error; the consumer hears it once."""
-        self._release()
+        self._release(error)
         self._consumer.on_error(error)
 
     def _on_deadline(self) -> None:
@@ -341,9 +293,11 @@ class RunningGeneration:
             for handle in handles:
                 self._tokenizer.abandon(handle)
 
-    def _release(self) -> None:
+    def _release(self, error: ServiceError | None) -> None:
         self._is_over = True
-        _ = self.usage  # the last counts, before the outputs are forgotten
+        self.timeline.ended = time.monotonic()
+        # The last counts, before the outputs are forgotten.
+        self._spans.end(error, sum(self.usage.completion_tokens))
         self._close_outputs()
         self._worker = self._tokenizer = None
         if self._deadline is not None:

@@ -3,14 +3,18 @@
 import asyncio
 
 from headrace.client.answers import GenerationOptions, RenderedPrompt
+from headrace.telemetry.trace_context import TraceContext
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 
 
 def generation_request(
-    prompt: RenderedPrompt, options: GenerationOptions, loop: asyncio.AbstractEventLoop
+    prompt: RenderedPrompt,
+    options: GenerationOptions,
+    trace: TraceContext,
+    loop: asyncio.AbstractEventLoop,
 ) -> GenerationRequest:
-    """The worker's request; the deadline becomes what remains of it now."""
+    """The worker's request, as part of `trace`; the deadline becomes what remains of it now."""
     request = GenerationRequest(
         request_id=options.request_id,
         model=prompt.model,
@@ -19,8 +23,8 @@ def generation_request(
         stop_token_ids=options.stop_token_ids,
         ignore_eos=options.ignore_eos,
         cache_salt=options.cache_salt,
-        traceparent=options.traceparent,
-        tracestate=options.tracestate,
+        traceparent=trace.traceparent,
+        tracestate=trace.tracestate,
         n=options.n,
     )
     if prompt.guide is not None:

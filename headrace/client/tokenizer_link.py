@@ -13,6 +13,7 @@ from headrace.client.output_events import OutputEvents
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.errors_pb2 import Failure
 from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED, FinishReason
+from headrace.rpc.bearer import Metadata
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError, translated_rpc_errors
 from headrace.rpc.frame_stream import FrameViolationError
@@ -154,8 +155,10 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
             self._outbox.close(handle, FINISH_REASON_UNSPECIFIED)
             self._wake()
 
-    async def render(self, request: RenderRequest, *, timeout_seconds: float) -> RenderResponse:
-        """Render a conversation; raises ServiceError.
+    async def render(
+        self, request: RenderRequest, *, timeout_seconds: float, metadata: Metadata = ()
+    ) -> RenderResponse:
+        """Render a conversation, in a call with `metadata`; raises ServiceError.
 
         A tokenizer that is lost meanwhile is not waited for: no_worker_available.
         """
@@ -166,7 +169,9 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
                 f"the conversation has {size} bytes; the tokenizer accepts "
                 f"{self._max_message_bytes}.",
             )
-        call = self._stub.Render(request, timeout=timeout_seconds, metadata=self._metadata())
+        call = self._stub.Render(
+            request, timeout=timeout_seconds, metadata=(*self._metadata(), *metadata)
+        )
         self._renders.add(call)
         try:
             # Clients may read what is raised: where the tokenizer runs is not their business.

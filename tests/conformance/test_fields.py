@@ -9,6 +9,7 @@ import structlog
 
 from edge.http_server import EdgeServer
 from edge.openai.fields import FIELDS
+from headrace.telemetry.trace_context import NO_TRACE
 from tests.conformance.field_case import FieldCase, Refusal, Seen
 from tests.conformance.field_cases import FIELD_CASES
 from tests.support.chat_requests import WHOLE
@@ -45,7 +46,7 @@ async def see(edge: EdgeServer, backend: FakeBackend, path: str, fields: dict[st
     options = backend.generations[-1].options
     return Seen(
         response,
-        replace(options, request_id="", deadline=None, traceparent=""),
+        replace(options, request_id="", deadline=None, trace=NO_TRACE),
         backend.requests[-1],
         next(line for line in logs if line["event"] == "request_served"),
     )

@@ -1,6 +1,7 @@
 """A backend without services: it answers what a test says, when the test says it."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from headrace.client.answer_events import (
 )
 from headrace.client.answers import (
     AnswerConsumer,
+    AnswerTimeline,
     AnswerTimes,
     AnswerUsage,
     Finish,
@@ -23,6 +25,7 @@ from headrace.client.answers import (
 )
 from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.rpc.errors import ServiceError
+from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 from headrace.tokenizer.v1.render_pb2 import Decoder
 from headrace.worker.v1.generation_pb2 import Guide
 
@@ -59,6 +62,8 @@ class FakeGeneration:
         self.options = options
         self.consumer = consumer
         self.aborted = asyncio.Event()
+        self.why_aborted: ServiceError | None = None
+        self.timeline = AnswerTimeline()
         self.usage = AnswerUsage(
             completion_tokens=[0] * options.n, reasoning_tokens=[0] * options.n
         )
@@ -67,11 +72,13 @@ class FakeGeneration:
         self._event_writers: list[EventWriter] = []
         self.attempt()
 
-    def abort(self) -> None:
+    def abort(self, why: ServiceError | None = None) -> None:
+        self.why_aborted = why
         self.aborted.set()
 
     def attempt(self) -> None:
         """The request is sent to a worker, for the first time or once more."""
+        self.timeline = AnswerTimeline(self.timeline.attempts + 1)
         indexes = range(self.options.n)
         if self.prompt.has_events:
             self._event_writers = [self.consumer.event_writer(i) for i in indexes]
@@ -85,15 +92,22 @@ class FakeGeneration:
         times = AnswerTimes(len(self.prompt.token_ids), cached, queue_ms=1, prefill_ms=2)
         self.usage.prompt_tokens = times.prompt_tokens
         self.usage.cached_prompt_tokens = cached
+        self.timeline.started = time.monotonic()
         self.consumer.on_started(times)
+
+    def _note_text(self) -> None:
+        if self.timeline.first_text is None:
+            self.timeline.first_text = time.monotonic()
 
     def text(self, text: str, index: int = 0) -> None:
         """A delta of one token."""
+        self._note_text()
         self.usage.completion_tokens[index] += 1
         self._writers[index](text)
 
     def tokens(self, *entries: TokenLogprob, index: int = 0) -> None:
         """A delta of these tokens, with their log probabilities."""
+        self._note_text()
         self.usage.completion_tokens[index] += len(entries)
         text = b"".join(entry.token for entry in entries).decode()
         self._logprobs_writers[index](text, entries)
@@ -102,6 +116,7 @@ class FakeGeneration:
         self, *events: AnswerEvent, index: int = 0, tokens: Sequence[TokenLogprob] = ()
     ) -> None:
         """What one frame of an answer in an output format says, and the tokens released with it."""
+        self._note_text()
         self.usage.completion_tokens[index] += len(tokens) or 1
         self._event_writers[index](events, tokens)
 
@@ -118,15 +133,18 @@ class FakeGeneration:
     def finish(self, index: int = 0, reason: Finish = "stop", *, reasoning: int = 0) -> None:
         """An output ends; so many of its tokens were thoughts."""
         self.usage.reasoning_tokens[index] = reasoning
+        self.timeline.worker_ended = time.monotonic()
         num_tokens = self.usage.completion_tokens[index]
         self.consumer.on_finish(index, OutputResult(reason, num_tokens, None, reasoning))
 
     def done(self) -> None:
         """All outputs have ended."""
+        self.timeline.ended = time.monotonic()
         self.consumer.on_done()
 
     def fail(self, error: ServiceError) -> None:
         """The request fails."""
+        self.timeline.ended = time.monotonic()
         self.consumer.on_error(error)
 
     def answer(self, texts: Sequence[str], reason: Finish = "stop") -> None:
@@ -158,13 +176,22 @@ class FakeBackend:
     render_error: Exception | None = None
     generate_error: Exception | None = None
     requests: list[PromptRequest] = field(default_factory=list)
+    render_traces: list[tuple[TraceContext, str]] = field(default_factory=list)
     generations: list[FakeGeneration] = field(default_factory=list)
     rendering: asyncio.Event = field(default_factory=asyncio.Event)
     render_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     _started: asyncio.Queue[FakeGeneration] = field(default_factory=asyncio.Queue)
 
-    async def render(self, request: PromptRequest, *, timeout_seconds: float) -> RenderedPrompt:
+    async def render(
+        self,
+        request: PromptRequest,
+        *,
+        timeout_seconds: float,
+        trace: TraceContext = NO_TRACE,
+        request_id: str = "",
+    ) -> RenderedPrompt:
         assert timeout_seconds > 0
+        self.render_traces.append((trace, request_id))
         self.requests.append(request)
         self.rendering.set()
         if self.render_gate is not None:

@@ -7,6 +7,7 @@ import pytest
 
 from headrace.client.answers import GenerationOptions, RenderedPrompt
 from headrace.client.requests import detokenize_open, generation_request
+from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 from headrace.tokenizer.v1.render_pb2 import Decoder
 from headrace.worker.v1.generation_pb2 import SamplingParams
 
@@ -27,14 +28,13 @@ VALUES: dict[str, object] = {
     "cache_salt": "salt",
     "priority": -3,
     "deadline": 0.0,
-    "traceparent": "parent",
-    "tracestate": "state",
+    "trace": TraceContext("parent", "state"),
 }
 
 
 async def wires(options: GenerationOptions) -> tuple[bytes, bytes]:
     """Both messages, serialized."""
-    request = generation_request(PROMPT, options, asyncio.get_running_loop())
+    request = generation_request(PROMPT, options, options.trace, asyncio.get_running_loop())
     entry = detokenize_open(1, PROMPT, options)
     return request.SerializeToString(), entry.SerializeToString()
 
@@ -52,7 +52,7 @@ async def test_each_option_changes_what_is_sent(name: str) -> None:
 
 async def test_what_is_unset_stays_unset() -> None:
     """A bare request sets no optional field but n."""
-    request = generation_request(PROMPT, BARE, asyncio.get_running_loop())
+    request = generation_request(PROMPT, BARE, NO_TRACE, asyncio.get_running_loop())
     optional = ("min_tokens", "max_tokens", "logprobs", "priority", "remaining_ms", "guide")
 
     assert not any(request.HasField(name) for name in optional)
@@ -68,7 +68,7 @@ async def test_a_deadline_becomes_what_remains_of_it(seconds: float, expected: i
     """Milliseconds from now, never below 0."""
     loop = asyncio.get_running_loop()
     options = dataclasses.replace(BARE, deadline=loop.time() + seconds)
-    request = generation_request(PROMPT, options, loop)
+    request = generation_request(PROMPT, options, NO_TRACE, loop)
 
     assert expected - 100 <= request.remaining_ms <= expected
 

@@ -85,6 +85,7 @@ async def test_context_reaches_backend_and_log() -> None:
             assert (await ask(edge.port, HELLO, headers={"traceparent": "no"})).status == 200
     options = [generation.options for generation in backend.generations]
 
-    assert [(PARENT, "a=1"), ("", "")] == [(o.traceparent, o.tracestate) for o in options]
+    traces = [one.trace for one in options]
+    assert [(PARENT, "a=1"), ("", "")] == [(t.traceparent, t.tracestate) for t in traces]
     served = [line["trace_id"] for line in logs if line["event"] == "request_served"]
     assert [TRACE, ""] == served
