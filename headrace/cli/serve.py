@@ -7,12 +7,14 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from headrace.cli.child import ChildSpec
 from headrace.cli.serve_plan import ServePlan, make_plan
 from headrace.cli.supervisor import Supervisor
 from headrace.cli.tables import load_models_settings
+from headrace.cli.trace_view import show_traces
 from headrace.models.cache import resolve_model
 from headrace.models.default import DEFAULT_MODEL, prepare_default_model
 from headrace.runtime.errors import StartError
@@ -29,6 +31,7 @@ examples:
   headrace serve --model ./Qwen2.5-0.5B-Instruct-ov     a directory (with a slash)
   headrace serve --workers 2 --tokenizers 2 --port 9000
   headrace serve --host 0.0.0.0 --insecure              reachable from elsewhere, without keys
+  headrace serve --trace                                where each request's time went, on stdout
 """
 
 # make passes SIGTERM on; who signals the whole process group reaches us twice, and means once.
@@ -67,6 +70,7 @@ def parse_arguments(argv: list[str]) -> Namespace:
     add("--tokenizer-port", type=_port, metavar="PORT", help="of the first (default: 50052)")
     add("--worker-port", type=_port, metavar="PORT", help="of the first (default: 50061)")
     add("--insecure", action="store_true", help="allow --host beyond loopback, without keys")
+    add("--trace", action="store_true", help="print each request's spans when it has ended")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     return parser.parse_args(argv)
 
@@ -123,9 +127,12 @@ async def _supervise(
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)
-    try:
-        await supervisor.run(stop, on_ready)
-    except StartError:
-        # The supervisor has shown the sentence when it happened.
-        return 1
+    async with AsyncExitStack() as around:
+        if plan.trace_port is not None:
+            await around.enter_async_context(show_traces(plan.trace_port))
+        try:
+            await supervisor.run(stop, on_ready)
+        except StartError:
+            # The supervisor has shown the sentence when it happened.
+            return 1
     return 0 if ready.is_set() else 1

@@ -14,9 +14,12 @@ from headrace.cli.ports import claim_port
 from headrace.cli.tables import load_settings
 from headrace.rpc.credentials import PeerCredentials
 from headrace.runtime.errors import StartError
+from headrace.telemetry.settings import TracingSettings
 
 _LOOPBACK = "127.0.0.1"
 _ANY_ADDRESS = {"0.0.0.0": _LOOPBACK, "::": "::1"}  # noqa: S104 (compared with, not bound)
+# How often children send spans that are shown here: what a person hardly waits for.
+_TRACE_SECONDS = 0.2
 # Beyond a service's own grace: to close connections and end the interpreter.
 _STOP_MARGIN_SECONDS = 5.0
 _QUESTION = "What is the capital of France?"
@@ -42,6 +45,7 @@ class ServePlan:
     worker_grace: float
     tokenizer_grace: float
     log_level: str
+    trace_port: int | None = None
 
     def child_specs(self, model: Path) -> list[ChildSpec]:
         """The children: tokenizers and workers first, then the edge."""
@@ -67,7 +71,8 @@ class ServePlan:
             f"  edge       {url}/v1\n"
             f"{self._beside()}"
             f"  tokenizer  {', '.join(_addresses(self.tokenizer_ports))}\n"
-            f"  worker     {', '.join(_addresses(self.worker_ports))}\n\n"
+            f"  worker     {', '.join(_addresses(self.worker_ports))}\n"
+            f"{self._traces()}\n"
             f"Try it (Ctrl-C here ends everything):\n\n"
             f"{curl} {url}/v1/chat/completions -H 'Content-Type: application/json' {key}"
             f"-d '{json.dumps(body)}'\n\n"
@@ -79,6 +84,9 @@ class ServePlan:
             return ""
         host = _bracketed(_ANY_ADDRESS.get(self.host, self.host))
         return f"             https://{host}:{self.tls_port}/v1\n"
+
+    def _traces(self) -> str:
+        return "" if self.trace_port is None else "  traces     below, as requests end\n"
 
     def _tokenizer(self, index: int, model: Path) -> ChildSpec:
         port = self.tokenizer_ports[index]
@@ -129,7 +137,20 @@ class ServePlan:
         style = "pretty" if sys.stderr.isatty() else "json"
         log = ("--log-level", self.log_level, "--log-format", style)
         parent = ("--die-with-parent", str(os.getpid()))
-        return (sys.executable, "-P", "-m", "headrace", service, *config, *log, *parent, *flags)
+        return (
+            *(sys.executable, "-P", "-m", "headrace", service),
+            *(*config, *log, *parent, *self._tracing_flags(), *flags),
+        )
+
+    def _tracing_flags(self) -> tuple[str, ...]:
+        """Every request's spans, soon, to ourselves."""
+        if self.trace_port is None:
+            return ()
+        return (
+            *("--telemetry.tracing.endpoint", f"http://{_LOOPBACK}:{self.trace_port}"),
+            *("--telemetry.tracing.sample_ratio", "1"),
+            *("--telemetry.tracing.export_interval_seconds", str(_TRACE_SECONDS)),
+        )
 
 
 def make_plan(arguments: Namespace) -> ServePlan:
@@ -146,6 +167,12 @@ def make_plan(arguments: Namespace) -> ServePlan:
         _require_same(name, is_on=tls.is_on, is_expected=edge.backend.tls.is_on)
     for name, keys in (("tokenizer", tokenizer.keys), ("worker", worker.keys)):
         _require_own_key(name, keys.file, edge.backend.api_key_file)
+    if arguments.trace:
+        _require_no_collector(
+            edge=edge.telemetry.tracing,
+            tokenizer=tokenizer.telemetry.tracing,
+            worker=worker.telemetry.tracing,
+        )
     host = arguments.host or edge.server.host
     edge_port = _given(arguments.port, edge.server.port)
     tokenizer_port = _given(arguments.tokenizer_port, tokenizer.port)
@@ -169,6 +196,7 @@ def make_plan(arguments: Namespace) -> ServePlan:
         worker_grace=worker.drain_grace_seconds,
         tokenizer_grace=tokenizer.drain_grace_seconds,
         log_level=arguments.log_level,
+        trace_port=claim_port(_LOOPBACK, 0, "--trace", "nothing") if arguments.trace else None,
     )
     _require_distinct(plan)
     return plan
@@ -189,6 +217,16 @@ def _require_own_key(service: str, keys: Path | None, own_key: Path | None) -> N
             f"[{service}.keys] names a file, and the edge has no key to show: write a trusted one "
             "into a file of its own and name it in [edge.backend] api_key_file"
         )
+
+
+def _require_no_collector(**services: TracingSettings) -> None:
+    """Refuse a run whose spans would not arrive where the settings say."""
+    for name, tracing in services.items():
+        if tracing.endpoint:
+            raise StartError(
+                f"--trace shows spans here instead of sending them to {tracing.endpoint}: leave "
+                f"out --trace, or [{name}.telemetry.tracing] endpoint"
+            )
 
 
 def _claimed_beside(host: str, port: int | None) -> int | None:

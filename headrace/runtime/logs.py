@@ -64,11 +64,12 @@ def _spell_out(
     JSON escapes them anyway.
     """
     return {
-        key: _printable(value) if isinstance(value, str) else value for key, value in event.items()
+        key: printable(value) if isinstance(value, str) else value for key, value in event.items()
     }
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text with control characters escaped, for a terminal."""
     if text.isprintable():
         return text
     return "".join(

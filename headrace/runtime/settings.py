@@ -122,6 +122,11 @@ def check_environment(tables: Tables) -> None:
                 )
 
 
+def allows_colours() -> bool:
+    """Whether the user lets terminals be coloured: NO_COLOR is unset or empty (no-color.org)."""
+    return not os.environ.get("NO_COLOR")
+
+
 def render_settings(service: str, settings: SettingsGroup) -> str:
     """The effective values as the TOML that would give them; secrets masked, unset keys noted."""
     return "\n".join(_render_table(service, settings.model_dump(mode="json")))

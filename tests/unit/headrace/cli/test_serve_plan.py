@@ -180,3 +180,31 @@ def test_wrong_numbers_are_refused(
 
     assert caught.value.code == 2
     assert f"argument {wrong[0]}: invalid" in capsys.readouterr().err
+
+
+def test_traces_go_to_the_parent_alone() -> None:
+    """Each child sends every request's spans, soon, to one port of loopback; without, to nobody."""
+    plan = make_plan(arguments("--trace", "--workers", "2"))
+    specs = plan.child_specs(Path("/m"))
+    endpoints = {flag(spec, "--telemetry.tracing.endpoint") for spec in specs}
+
+    assert endpoints == {f"http://127.0.0.1:{plan.trace_port}"}
+    assert {flag(spec, "--telemetry.tracing.sample_ratio") for spec in specs} == {"1"}
+    assert "traces" in plan.greeting("m", 1.0)
+    silent = make_plan(arguments())
+    assert silent.trace_port is None
+    assert not any(
+        "telemetry" in word for s in silent.child_specs(Path("/m")) for word in s.command
+    )
+    assert "traces" not in silent.greeting("m", 1.0)
+
+
+@pytest.mark.parametrize("service", ["edge", "tokenizer", "worker"])
+def test_traces_are_not_taken_away_from_a_collector(tmp_path: Path, service: str) -> None:
+    """Settings that send spans elsewhere are not overruled in silence."""
+    file = tmp_path / "settings.toml"
+    file.write_text(f'[{service}.telemetry.tracing]\nendpoint = "http://127.0.0.1:4317"\n')
+
+    with pytest.raises(StartError, match=rf"--trace.*\[{service}.telemetry.tracing\] endpoint"):
+        make_plan(arguments("--config", str(file), "--trace"))
+    assert make_plan(arguments("--config", str(file))).trace_port is None
