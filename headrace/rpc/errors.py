@@ -203,7 +203,12 @@ def error_from_rpc(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError:
         if found is not None:
             return found
     detail = error.details() or error.code().name
-    return ServiceError(_FALLBACK[error.code()], f"{peer}: {detail}")
+    return ServiceError(reason_of_code(error.code()), f"{peer}: {detail}")
+
+
+def reason_of_code(code: grpc.StatusCode) -> Reason:
+    """The reason of a status that names none."""
+    return _FALLBACK[code]
 
 
 def _error_from_trailer(value: str | bytes) -> ServiceError | None:
