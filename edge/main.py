@@ -35,7 +35,7 @@ async def run(settings: EdgeSettings, stop: asyncio.Event) -> None:
 @asynccontextmanager
 async def open_grpc_backend(
     settings: BackendSettings,
-    telemetry: EdgeTelemetry,  # noqa: ARG001 (the client makes no spans yet)
+    telemetry: EdgeTelemetry,
 ) -> AsyncIterator[ChatBackend]:
     """The real backend; connecting goes on behind, `is_ready` tells when it may be used."""
     timing = FrameTiming(
@@ -44,7 +44,11 @@ async def open_grpc_backend(
     own_key = None if settings.api_key_file is None else OwnKeyFile(settings.api_key_file)
     credentials = PeerCredentials(settings.tls, own_key)
     backend = GrpcChatBackend(
-        settings.worker_addresses, settings.tokenizer_addresses, timing, credentials
+        settings.worker_addresses,
+        settings.tokenizer_addresses,
+        timing,
+        credentials,
+        telemetry.tracing,
     )
     await backend.start()
     try:

@@ -172,17 +172,23 @@ class GrpcChatBackend:
             wire.max_prompt_tokens = max(info.context_length for info in infos)
         names = [model, *(info.base_model for info in infos if info.base_model)]
         deadline = asyncio.get_running_loop().time() + timeout_seconds
+        spans = RenderSpans(self.tracing, trace, request_id)
         tokenizer = self._pick(self._tokenizers_of(names, None), _no_tokenizer(model))
         try:
-            response = await self._render_at(tokenizer, wire, names, deadline)
+            with spans.attempt(tokenizer.address, 1) as metadata:
+                wire.model = _known_name(names, tokenizer)
+                response = await self._render_at(tokenizer, wire, deadline, metadata)
         except ServiceError as error:
             if error.reason not in _RETRIED_RENDER:
                 raise
             others = [link for link in self._tokenizers_of(names, None) if link is not tokenizer]
             if not others:
                 raise
+            self.count_retry(error)
             other = self._pick(others, _no_tokenizer(model))
-            response = await self._render_at(other, wire, names, deadline)
+            with spans.attempt(other.address, 2) as metadata:
+                wire.model = _known_name(names, other)
+                response = await self._render_at(other, wire, deadline, metadata)
         return RenderedPrompt(
             model=model,
             token_ids=response.prompt_token_ids,
@@ -192,16 +198,10 @@ class GrpcChatBackend:
         )
 
     async def _render_at(
-        self,
-        tokenizer: TokenizerLink,
-        request: RenderRequest,
-        names: Sequence[str],
-        deadline: float,
+        self, tokenizer: TokenizerLink, request: RenderRequest, deadline: float, metadata: Metadata
     ) -> RenderResponse:
-        # The first of the model's names that this tokenizer knows: an adapter's own goes first.
-        request.model = next((name for name in names if name in tokenizer.models), request.model)
-        remaining = deadline - asyncio.get_running_loop().time()
-        return await tokenizer.render(request, timeout_seconds=max(0.001, remaining))
+        remaining = max(0.001, deadline - asyncio.get_running_loop().time())
+        return await tokenizer.render(request, timeout_seconds=remaining, metadata=metadata)
 
     def generate(
         self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
@@ -284,6 +284,11 @@ class GrpcChatBackend:
 def _tokenizer_names(info: GetModelResponse) -> list[str]:
     """The names by which a tokenizer may know a served model: an adapter also by its base's."""
     return [info.model, info.base_model] if info.base_model else [info.model]
+
+
+def _known_name(names: Sequence[str], tokenizer: TokenizerLink) -> str:
+    """The first of the model's names that this tokenizer knows: an adapter's own goes first."""
+    return next((name for name in names if name in tokenizer.models), names[0])
 
 
 def _no_tokenizer(model: str) -> str:

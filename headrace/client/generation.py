@@ -29,7 +29,6 @@ from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_ST
 from headrace.rpc.errors import ServiceError, error_from_failure
 from headrace.rpc.frame_stream import FrameViolationError
 from headrace.telemetry.spans import Tracing
-from headrace.tokenizer.v1.detokenize_pb2 import StopHit
 from headrace.worker.v1.generation_pb2 import Started, Terminal
 
 _MOVABLE = frozenset({errors_pb2.ERROR_REASON_DRAINING, errors_pb2.ERROR_REASON_OVERLOADED})

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from headrace.client.span_ends import address_attributes, end_rpc, service_error_of
 from headrace.rpc.bearer import Metadata
+from headrace.rpc.call_metadata import call_metadata
 from headrace.telemetry import names
 from headrace.telemetry.spans import SpanKind, Tracing
 from headrace.telemetry.trace_context import TraceContext
-
-REQUEST_ID_KEY = "x-request-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +35,8 @@ class RenderSpans:
                 }
             )
         try:
-            yield self._metadata(span.context)
+            yield call_metadata(span.context, self.request_id)
         except BaseException as error:
             end_rpc(span, service_error_of(error))
             raise
         end_rpc(span, None)
-
-    def _metadata(self, trace: TraceContext) -> Metadata:
-        pairs = (
-            ("traceparent", trace.traceparent),
-            ("tracestate", trace.tracestate),
-            (REQUEST_ID_KEY, self.request_id),
-        )
-        return tuple(pair for pair in pairs if pair[1])
