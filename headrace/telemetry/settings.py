@@ -24,8 +24,25 @@ class TracingSettings(SettingsGroup):
     """Whether prompts and answers are put on spans; only where that is allowed."""
 
 
+class HealthSettings(SettingsGroup):
+    """A second, plaintext port for probes and scrapes, answered by a small process of its own."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on; whoever reaches it may read health and metrics."""
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """Port to listen on; 0 = any free one; unset = there is none."""
+    stuck_seconds: float = Field(default=10.0, gt=0, le=3600)
+    """An event loop that has not run for so long is unhealthy, in seconds."""
+    start_seconds: float = Field(default=3600.0, gt=0, le=86_400)
+    """A start that takes longer is unhealthy, in seconds; meanwhile the loop may stand still."""
+    metrics_interval_seconds: float = Field(default=1.0, ge=0.1, le=60)
+    """Time between two renderings of the metrics for this port, in seconds."""
+
+
 class TelemetrySettings(SettingsGroup):
     """What the service tells of itself."""
 
     tracing: TracingSettings = TracingSettings()
     """Spans."""
+    health: HealthSettings = HealthSettings()
+    """The health port."""

@@ -1,0 +1,204 @@
+"""A service's health port: answers that hold while its event loop is busy, stuck or starting.
+
+The service itself tells: its loop a heartbeat and its words, a thread the metrics. A small process
+answers. The socket is the service's, so that the port is known, and taken, before anything slow
+begins, and stays while a process that died is replaced.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from headrace.runtime.errors import StartError
+from headrace.telemetry.health_order import HealthOrder
+from headrace.telemetry.health_page import HealthPage
+from headrace.telemetry.health_report import HealthReport
+from headrace.telemetry.health_view import HealthRules
+from headrace.telemetry.settings import HealthSettings
+
+_log = structlog.get_logger(__name__)
+
+_BEAT_SECONDS = 0.25
+_BACKLOG = 64
+_ROOT = Path(__file__).parents[2]
+"""Where the package lies: the process imports what the service imports."""
+_LOOK_SECONDS = 0.5
+"""Between two looks at the process."""
+_FIRST_BACK_OFF_SECONDS = 0.1
+_LAST_BACK_OFF_SECONDS = 30.0
+_HEALTHY_SECONDS = 60.0
+"""A process that lived so long is replaced without delay."""
+
+
+@asynccontextmanager
+async def open_health(
+    settings: HealthSettings, report: HealthReport, service_names: Sequence[str] = ()
+) -> AsyncIterator[int | None]:
+    """Publish `report` until the context is left; gives the port, None where none is configured.
+
+    `service_names` are the gRPC services that the process has. Raises StartError for an address
+    that cannot be listened on.
+    """
+    if settings.port is None:
+        yield None
+        return
+    listener = _listen(settings.host, settings.port)
+    page = HealthPage.create()
+    rules = HealthRules(
+        stuck_seconds=settings.stuck_seconds,
+        start_seconds=settings.start_seconds,
+        names=tuple(service_names),
+        content_type=CONTENT_TYPE_LATEST,
+    )
+    order = HealthOrder(os.getpid(), page.descriptor, listener.fileno(), rules)
+    teller = _Teller(page, report)
+    keeper = _Keeper(order, page, report, settings.metrics_interval_seconds)
+    try:
+        with teller:
+            keeper.start()
+            port: int = listener.getsockname()[1]
+            _log.info("health_listening", host=settings.host, port=port)
+            yield port
+    finally:
+        await asyncio.to_thread(keeper.stop)
+        listener.close()
+        page.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise StartError(
+            f"telemetry.health cannot listen on {host} port {port}: {error.strerror or error}"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+class _Teller:
+    """The event loop's part: a heartbeat, and the report's words with each beat and change."""
+
+    def __init__(self, page: HealthPage, report: HealthReport) -> None:
+        self._page = page
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._next: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self._report.on_change = self._tell
+        self._beat()
+
+    def __exit__(self, *_: object) -> None:
+        self._report.on_change = lambda: None
+        if self._next is not None:
+            self._next.cancel()
+
+    def _beat(self) -> None:
+        # First the next one: what the service says may raise, and then is no sign of a stuck loop.
+        self._next = self._loop.call_later(_BEAT_SECONDS, self._beat)
+        self._tell()
+
+    def _tell(self) -> None:
+        now = time.monotonic_ns()
+        self._page.tell_beat(now)
+        self._page.tell_words(now, self._report.words)
+
+
+class _Keeper:
+    """A thread that keeps the metrics fresh and the process alive.
+
+    The process is started on it: the kernel ties a child's life to the thread that made it.
+    """
+
+    def __init__(
+        self, order: HealthOrder, page: HealthPage, report: HealthReport, interval_seconds: float
+    ) -> None:
+        self._order = order
+        self._page = page
+        self._report = report
+        self._interval_seconds = interval_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._figures_due_ns = 0
+        self._started_at = 0.0
+        self._start_at = 0.0
+        self._back_off_seconds = 0.0
+
+    def start(self) -> None:
+        """Begin; the process comes a moment later."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End both; blocks for milliseconds."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._keep_alive()
+                self._tell_figures()
+                self._stopping.wait(min(_LOOK_SECONDS, self._interval_seconds))
+        finally:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def _tell_figures(self) -> None:
+        render = self._report.render
+        now = time.monotonic_ns()
+        if render is None or now < self._figures_due_ns:
+            return
+        self._figures_due_ns = now + round(self._interval_seconds * 1e9)
+        try:
+            text = render()
+        except Exception as error:  # noqa: BLE001 (a figure that fails must not end the health port)
+            _log.error("metrics_failed", exc_info=error)
+            return
+        self._page.tell_figures(now, text)
+
+    def _keep_alive(self) -> None:
+        now = time.monotonic()
+        if self._process is not None:
+            code = self._process.poll()
+            if code is None:
+                return
+            self._process = None
+            lived = now - self._started_at
+            self._delay(lived)
+            _log.error("health_process_ended", exit_code=code, lived_seconds=round(lived, 3))
+        if now >= self._start_at:
+            self._started_at = now
+            self._spawn()
+
+    def _spawn(self) -> None:
+        descriptors = (self._order.page_descriptor, self._order.listener_descriptor)
+        command = (sys.executable, "-m", "headrace.telemetry.health_child", self._order.to_json())
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (our own program)
+                command, stdin=subprocess.DEVNULL, pass_fds=descriptors, cwd=_ROOT
+            )
+        except OSError as error:
+            self._delay(0)
+            _log.error("health_process_not_started", problem=error.strerror)
+
+    def _delay(self, lived_seconds: float) -> None:
+        """When the next attempt is due: the sooner they die, the later."""
+        if lived_seconds > _HEALTHY_SECONDS:
+            self._back_off_seconds = 0.0
+        self._start_at = time.monotonic() + self._back_off_seconds
+        longer = max(_FIRST_BACK_OFF_SECONDS, 2 * self._back_off_seconds)
+        self._back_off_seconds = min(longer, _LAST_BACK_OFF_SECONDS)
