@@ -25,11 +25,13 @@ CLIENTS := .venv-clients
 CLIENT_SETS := clients clients-openai2
 # Beside them, and for the same reason, the collector of traces that tests/telemetry runs.
 APART := $(CLIENT_SETS) collector
+# Prometheus' promtool, which checks metrics, alert rules and dashboards; in no registry of Python.
+TOOLS := .tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help serve test test-all clients collector check format protos bench bench-engine bench-reuse soak fuzz lock model clean
+.PHONY: help serve test test-all clients collector tools check format protos bench bench-engine bench-reuse soak fuzz lock model clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS='…']"
@@ -45,13 +47,15 @@ test: $(DEV_STAMP) ## Run the tests (10 minutes at most); PYTEST_ARGS='-k stop'
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(DEV_STAMP) clients collector ## Run the tests and their long forms; needs node and npm
+test-all: $(DEV_STAMP) clients collector tools ## Run the tests and their long forms; needs node and npm
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 clients: $(CLIENT_SETS:%=$(CLIENTS)/%/.installed) ## Install the foreign clients that test-all runs
 
 collector: $(CLIENTS)/collector/.installed ## Install the collector of traces that test-all runs
+
+tools: $(TOOLS)/promtool ## Fetch promtool, which test-all checks metrics and alert rules with
 
 check: $(DEV_STAMP) ## Format, lint, types, import rules, protos, spelling
 	$(BIN)/ruff format --check .
@@ -113,7 +117,7 @@ lock: ## Resolve requirements/*.lock anew from pyproject.toml (UPGRADE=--upgrade
 		$(COMPILE) $(UPGRADE) requirements/$$name.in --output-file requirements/$$name.lock; done
 
 clean: ## Remove the virtual environment and all caches of this folder
-	rm -rf $(VENV) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -145,3 +149,17 @@ $(CLIENTS)/%/.installed: requirements/%.lock | $(BIN)/python
 	@$(BIN)/python -m venv --clear $(@D)
 	$(call install,Installing $*,$<,--only-binary :all:)
 	@touch $@
+
+# The machine's own, else Debian's package, unpacked here: needs no root, and apt checks who signed
+# it. Package lists of our own where the machine's are missing or old.
+APT = apt-get -qq -o APT::Sandbox::User=$$(id -un) -o Debug::NoLocking=1
+OWN_LISTS = -o Dir::State::Lists=$(CURDIR)/$(TOOLS)/lists -o Dir::Cache=$(CURDIR)/$(TOOLS)/cache
+$(TOOLS)/promtool:
+	@rm -rf $(TOOLS); mkdir -p $(TOOLS)/{lists,cache/archives}/partial
+	@if found=$$(type -P promtool); then ln -s "$$found" $@; \
+	else echo "Fetching promtool …"; cd $(TOOLS); \
+	$(APT) download 'prometheus=2.*' 2>/dev/null || { $(APT) $(OWN_LISTS) update; \
+		$(APT) $(OWN_LISTS) download 'prometheus=2.*'; }; \
+	dpkg-deb -x prometheus_*.deb unpacked; mv unpacked/usr/bin/promtool .; \
+	rm -rf unpacked lists cache prometheus_*.deb; fi
+	@$@ --version | head -n 1
