@@ -238,8 +238,8 @@ async def test_aborts_while_guides_are_compiled(subject: Subject) -> None:
 
 
 async def test_random_schemas(subject: Subject) -> None:
-    """Of two dozen every answer validates, was cut, or its schema was refused by name."""
-    await _validate_schemas(subject, range(24))
+    """Of a dozen every answer validates, was cut, or its schema was refused by name."""
+    await _validate_schemas(subject, range(12))
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ async def test_a_continuation_gives_the_rest(probe: Probe, sampling: SamplingPar
         assert rest.started.prompt_tokens == len(prompt)
 
 
+@pytest.mark.slow
 async def test_outputs_that_fork_are_those_that_do_not(
     probe: Probe, model_directory: ModelDirectory
 ) -> None:

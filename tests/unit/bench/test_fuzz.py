@@ -115,6 +115,7 @@ def test_excerpts_admit_no_more(number: int) -> None:
     assert ("/health", "head") in operations(DOCUMENT)
 
 
+@pytest.mark.slow
 def test_batches_repeat() -> None:
     """A batch is the same in every drawing process, and another under another seed."""
     code = (

@@ -125,7 +125,7 @@ def words(message: Message) -> set[str]:
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(messages=conversations())
 def test_nothing_is_refused_or_lost(family: str, messages: list[Message]) -> None:
     """Every text of every message is in the prompt, in every template."""

@@ -158,6 +158,7 @@ def test_a_gguf_that_cannot_be_served_says_why(
     assert main(["model", "list"]) == 0
 
 
+@pytest.mark.slow
 def test_an_address_is_pulled_and_imported(
     cache: Path, server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

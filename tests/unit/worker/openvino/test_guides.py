@@ -211,6 +211,7 @@ def test_hints_at_options_of_the_library_are_left_out() -> None:
     assert in_words(problem) == "oneOf constraints are not supported"
 
 
+@pytest.mark.slow
 def test_long_guides_are_not_kept_in_any_number(compiler: GuideCompiler) -> None:
     """What is kept is bounded by its texts' length too; the last one always stays."""
     long = [Guide("regex", "a" * 900_000 + str(number)) for number in range(3)]
