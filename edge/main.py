@@ -18,12 +18,16 @@ from headrace.rpc.limits import FrameTiming
 from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
 from headrace.runtime.open_files import open_files_limit
+from headrace.telemetry.health_port import open_health
+from headrace.telemetry.health_report import HealthReport
 from headrace.telemetry.service import Telemetry, open_telemetry
 
 EdgeTelemetry: TypeAlias = Telemetry[EdgeMetrics]
 OpenBackend: TypeAlias = Callable[
     [BackendSettings, EdgeTelemetry], AbstractAsyncContextManager[ChatBackend]
 ]
+NOT_CONNECTED = "no model has both a worker and a tokenizer connected"
+"""Why an edge that serves is not ready."""
 _log = structlog.get_logger()
 
 
@@ -75,7 +79,9 @@ async def serve(
     uses_tls = server_settings.tls_certificate_file is not None and server_settings.tls_port is None
     warn_of_clear_text("edge.server", host, uses_tls=uses_tls)
     metrics = EdgeMetrics(Identity())
+    health = HealthReport(metrics.render)
     async with (
+        open_health(settings.telemetry.health, health),
         open_telemetry(settings.telemetry, metrics) as telemetry,
         open_backend(settings.backend, telemetry) as backend,
     ):
@@ -91,7 +97,9 @@ async def serve(
             _check_open_files(settings.admission)
             if on_listening is not None:
                 on_listening(server.port)
+            health.serve(lambda: "" if backend.is_ready else NOT_CONNECTED)
             await stop.wait()
+            health.drain()
             _log.info("edge_draining")
             await server.drain()
         finally:

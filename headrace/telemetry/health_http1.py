@@ -21,6 +21,7 @@ _REASONS = {
     503: "Service Unavailable",
 }
 _JSON = "application/json"
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,8 @@ class Http1:
             verdict = Verdict(is_good=False, status="refused", detail="only GET and HEAD")
             answer = self._answer(405, _json(verdict), keeps_alive=keeps_alive)
         elif head.path == "/metrics":
-            kind = self._view.content_type
-            answer = self._answer(200, self._view.metrics(), keeps_alive=keeps_alive, kind=kind)
+            body = self._view.metrics()
+            answer = self._answer(200, body, keeps_alive=keeps_alive, kind=_METRICS)
         else:
             verdict = self._verdicts[head.path]()
             status = 200 if verdict.is_good else 503

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from headrace.runtime.errors import StartError
 from headrace.telemetry.health_order import HealthOrder
@@ -58,7 +57,6 @@ async def open_health(
         stuck_seconds=settings.stuck_seconds,
         start_seconds=settings.start_seconds,
         names=tuple(service_names),
-        content_type=CONTENT_TYPE_LATEST,
     )
     order = HealthOrder(os.getpid(), page.descriptor, listener.fileno(), rules)
     teller = _Teller(page, report)

@@ -18,8 +18,8 @@ class HealthReport:
     is asked for as often as the loop's heartbeat.
     """
 
-    def __init__(self) -> None:
-        self.render: Callable[[], bytes] | None = None
+    def __init__(self, render: Callable[[], bytes] | None = None) -> None:
+        self.render = render
         """Makes the metrics in Prometheus' text format; called on a thread of its own."""
         self.on_change: Callable[[], None] = lambda: None
         self._phase = Phase.STARTING

@@ -22,7 +22,6 @@ class HealthRules:
     stuck_seconds: float
     start_seconds: float
     names: tuple[str, ...]
-    content_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,6 @@ class HealthView:
     def __init__(
         self, page: HealthPage, rules: HealthRules, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        self.content_type = rules.content_type
         self._page = page
         self._rules = rules
         self._clock = clock
