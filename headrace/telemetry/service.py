@@ -27,7 +27,9 @@ async def open_telemetry(
 ) -> AsyncIterator[Telemetry[MetricsT]]:
     """Until the context is left; what then waits to be sent is sent or dropped.
 
-    Raises StartError for settings that cannot be used.
+    Leaving takes `export_timeout_seconds` of the settings at most.
     """
-    async with open_tracing(settings.tracing, metrics.service, metrics.identity) as tracing:
-        yield Telemetry(metrics, tracing)
+    tracing = open_tracing(settings.tracing, metrics.service, metrics.identity, metrics.spans)
+    with metrics.watched_loop():
+        async with tracing as spans:
+            yield Telemetry(metrics, spans)

@@ -1,8 +1,9 @@
 """Settings of what a service tells of itself."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from headrace.runtime.settings import SettingsGroup
+from headrace.telemetry.collector_address import CollectorAddress
 
 
 class TracingSettings(SettingsGroup):
@@ -22,6 +23,13 @@ class TracingSettings(SettingsGroup):
     """What spans and metrics say as gen_ai.provider.name."""
     capture_messages: bool = False
     """Whether prompts and answers are put on spans; only where that is allowed."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint_is_an_address(cls, endpoint: str) -> str:
+        if endpoint:
+            CollectorAddress.parse(endpoint)
+        return endpoint
 
 
 class HealthSettings(SettingsGroup):

@@ -72,7 +72,7 @@ class Tracing(Protocol):
         """
 
 
-class _Silent:
+class SilentSpan:
     """A span that nobody takes."""
 
     __slots__ = ("context",)
@@ -113,4 +113,4 @@ class NoTracing:
     ) -> Span:
         """A span that keeps nothing."""
         del name, kind, attributes, at_ns
-        return _Silent(parent)
+        return SilentSpan(parent)
