@@ -14,6 +14,8 @@ from headrace.rpc.server import GrpcServer
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
+from headrace.telemetry.health_port import open_health
+from headrace.telemetry.health_report import HealthReport
 from headrace.telemetry.service import open_telemetry
 from headrace.tokenizer.v1.service_pb2 import DESCRIPTOR
 from headrace.tokenizer.v1.service_pb2_grpc import add_TokenizerServiceServicer_to_server
@@ -25,6 +27,7 @@ from tokenizer_svc.servicer import TokenizerServicer
 from tokenizer_svc.settings import TokenizerSettings
 
 _log = structlog.get_logger(__name__)
+_SERVICE = DESCRIPTOR.services_by_name["TokenizerService"].full_name
 
 
 def load_models(settings: TokenizerSettings, models: ModelsSettings) -> ModelRegistry:
@@ -52,18 +55,25 @@ async def run(
     )
     warn_of_clear_text("tokenizer", settings.host, uses_tls=settings.tls.is_on)
     metrics = TokenizerMetrics(Identity())
-    async with open_telemetry(settings.telemetry, metrics):
-        await _serve(settings, stop, models or ModelsSettings(), metrics.identity)
+    health = HealthReport(metrics.render)
+    async with (
+        open_health(settings.telemetry.health, health, [_SERVICE]),
+        open_telemetry(settings.telemetry, metrics),
+    ):
+        await _serve(settings, stop, models or ModelsSettings(), metrics.identity, health)
 
 
 async def _serve(
-    settings: TokenizerSettings, stop: asyncio.Event, models: ModelsSettings, identity: Identity
+    settings: TokenizerSettings,
+    stop: asyncio.Event,
+    models: ModelsSettings,
+    identity: Identity,
+    health: HealthReport,
 ) -> None:
     keys = open_key_ring(settings.keys)
     gate = KeyGate(keys)
-    name = DESCRIPTOR.services_by_name["TokenizerService"].full_name
     server = GrpcServer(
-        settings.host, settings.port, [name], tls=settings.tls, interceptors=gate.interceptors
+        settings.host, settings.port, [_SERVICE], tls=settings.tls, interceptors=gate.interceptors
     )
     limits = settings.limits
     pool = EncodingPool(settings.threads, limits.max_pending_encodings, limits.long_text_characters)
@@ -83,7 +93,9 @@ async def _serve(
             instance_id=identity.instance_id,
         )
         async with watched(keys, settings.keys):
+            health.serve()
             await stop.wait()
+            health.drain()
             await _drain(server, servicer, settings.drain_grace_seconds)
     finally:
         await server.stop(0)
