@@ -16,6 +16,8 @@ from headrace.rpc.server import LAST_WORDS_SECONDS, GrpcServer
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
+from headrace.telemetry.health_port import open_health
+from headrace.telemetry.health_report import HealthReport
 from headrace.telemetry.service import open_telemetry
 from headrace.worker.v1.service_pb2 import DESCRIPTOR
 from headrace.worker.v1.service_pb2_grpc import add_GenerationServiceServicer_to_server
@@ -28,6 +30,7 @@ from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
 
 _log = structlog.get_logger(__name__)
+_SERVICE = DESCRIPTOR.services_by_name["GenerationService"].full_name
 
 
 def make_engine(settings: WorkerSettings, model: ModelDirectory) -> Engine:
@@ -58,8 +61,10 @@ async def run(
     )
     warn_of_clear_text("worker", settings.host, uses_tls=settings.tls.is_on)
     cache_dir = (models or ModelsSettings()).cache_dir
-    model = open_model_directory(resolve_model(settings.model, cache_dir))
-    await serve(settings, make_engine(settings, model), stop)
+    health = HealthReport()
+    async with open_health(settings.telemetry.health, health, [_SERVICE]):
+        model = open_model_directory(resolve_model(settings.model, cache_dir))
+        await serve(settings, make_engine(settings, model), stop, health=health)
 
 
 async def serve(
@@ -67,11 +72,14 @@ async def serve(
     engine: Engine,
     stop: asyncio.Event,
     on_listening: Callable[[int], None] | None = None,
+    health: HealthReport | None = None,
 ) -> None:
     """Start `engine` and serve it as `run` does; `on_listening` is told the port."""
+    health = health or HealthReport()
     metrics = WorkerMetrics(Identity())
+    health.render = metrics.render
     async with open_telemetry(settings.telemetry, metrics):
-        await _serve(settings, engine, metrics.identity, stop, on_listening)
+        await _serve(settings, engine, metrics.identity, stop, on_listening, health)
 
 
 async def _serve(
@@ -80,6 +88,7 @@ async def _serve(
     identity: Identity,
     stop: asyncio.Event,
     on_listening: Callable[[int], None] | None,
+    health: HealthReport,
 ) -> None:
     timing = FrameTiming(
         heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
@@ -88,9 +97,8 @@ async def _serve(
     gate = KeyGate(keys)
     unbounded = settings.keys.unbounded_answer_tokens
     servicer = WorkerServicer(engine, identity, timing, gate, unbounded)
-    name = DESCRIPTOR.services_by_name["GenerationService"].full_name
     server = GrpcServer(
-        settings.host, settings.port, [name], tls=settings.tls, interceptors=gate.interceptors
+        settings.host, settings.port, [_SERVICE], tls=settings.tls, interceptors=gate.interceptors
     )
     server.add(add_GenerationServiceServicer_to_server, servicer)
     try:
@@ -110,7 +118,9 @@ async def _serve(
         if on_listening is not None:
             on_listening(server.port)
         async with watched(keys, settings.keys):
+            health.serve()
             failure = await _stop_or_failure(stop, engine)
+            health.drain("draining" if failure is None else "the engine has failed")
         if failure is not None:
             # What ran has ended with the engine: its last frames go out, and nobody is kept.
             _log.error("engine_failed", engine=settings.engine, problem=failure.message)
