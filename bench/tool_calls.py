@@ -1,9 +1,11 @@
 """Measure how many of the calls that were demanded are valid against their schemas.
 
-Edge, tokenizer and worker run as processes with the real model. For `required` and for a named
-function each, requests at temperature 1 with different seeds ask for calls of
-functions with schemas of all kinds. An answer counts where it ends by itself with one call or more
-and the arguments of all of them are accepted by an independent validator.
+Edge, tokenizer and worker run as processes with the real model. For `required` with one call, for
+`required` with as many as the model likes, and for a named function, requests at temperature 1 with
+different seeds ask for calls of functions with schemas of all kinds. An answer counts where it ends
+by itself with one call or more and the arguments of all of them are accepted by an independent
+validator. One that max_tokens cut counts as cut, if all its calls but the last are valid: a model
+that likes to call may go on until then.
 """
 
 import argparse
@@ -25,8 +27,8 @@ from bench.engine.load import percentile
 from bench.services import running_services
 from bench.tool_schemas import PROMPTS, SCHEMAS
 
-_CHOICES = ("required", "named")
-_FINISHED = {"required": "tool_calls", "named": "stop"}
+_FINISHED = {"required": "tool_calls", "required, several": "tool_calls", "named": "stop"}
+_CUT = "cut"
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Outcome:
     """What became of all answers to one kind of choice; `faults` says what was wrong."""
 
     num_valid: int = 0
+    num_cut: int = 0
     num_calls: int = 0
     faults: list[str] = field(default_factory=list)
     tokens: list[float] = field(default_factory=list)
@@ -46,9 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=100, help="of each kind (%(default)s)")
     parser.add_argument("--concurrency", type=int, default=8, help="at once (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first request (%(default)s)")
-    parser.add_argument(
-        "--max-tokens", type=int, default=7000, help="of an answer; cut ones fail (%(default)s)"
-    )
+    parser.add_argument("--max-tokens", type=int, default=7000, help="of an answer (%(default)s)")
     parser.add_argument("--model", default="SmolLM2-135M-Instruct")
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="folder to write")
     return parser.parse_args()
@@ -69,22 +70,24 @@ def _body(model: str, choice: str, number: int) -> dict[str, Any]:
         "messages": [{"role": "user", "content": PROMPTS[number % len(PROMPTS)]}],
         "tools": tools,
         "tool_choice": named if choice == "named" else "required",
+        "parallel_tool_calls": choice == "required, several",
         "temperature": 1,
         "seed": number,
     }
 
 
 def _fault(choice: str, body: dict[str, Any], answer: dict[str, Any]) -> str:
-    """What is wrong with an answer; empty for nothing."""
+    """What is wrong with an answer; empty for nothing, `cut` where its last call is not whole."""
     if "error" in answer:
         return f"refused: {answer['error']['message']}"
     [given] = answer["choices"]
     calls = given["message"].get("tool_calls") or []
-    if given["finish_reason"] != _FINISHED[choice]:
-        last = calls[-1]["function"] if calls else {}
-        end = f"{last.get('name')}: {last.get('arguments', '')[-200:]}"
-        return f"ended by {given['finish_reason']} in call {len(calls)}, {end}"
-    if not calls or given["message"].get("content"):
+    is_cut = given["finish_reason"] == "length"
+    if is_cut:
+        calls = calls[:-1]
+    elif given["finish_reason"] != _FINISHED[choice]:
+        return f"ended by {given['finish_reason']} in call {len(calls)}"
+    elif not calls or given["message"].get("content"):
         return f"{len(calls)} calls beside {given['message'].get('content')!r}"
     allowed = [tool["function"]["name"] for tool in body["tools"]]
     for call in calls:
@@ -95,12 +98,12 @@ def _fault(choice: str, body: dict[str, Any], answer: dict[str, Any]) -> str:
             jsonschema.validate(json.loads(arguments), SCHEMAS[name])
         except (ValueError, jsonschema.ValidationError) as error:
             return f"{name}: {str(error).splitlines()[0]}"
-    return ""
+    return _CUT if is_cut else ""
 
 
 async def _measure(arguments: argparse.Namespace, port: int) -> dict[str, Outcome]:
     places = asyncio.Semaphore(arguments.concurrency)
-    outcomes = {choice: Outcome() for choice in _CHOICES}
+    outcomes = {choice: Outcome() for choice in _FINISHED}
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=timeout) as session:
 
@@ -114,7 +117,7 @@ async def _measure(arguments: argparse.Namespace, port: int) -> dict[str, Outcom
             outcomes[choice].seconds.append(time.monotonic() - began)
 
         numbers = range(arguments.seed, arguments.seed + arguments.requests)
-        await asyncio.gather(*(ask(choice, each) for each in numbers for choice in _CHOICES))
+        await asyncio.gather(*(ask(choice, each) for each in numbers for choice in _FINISHED))
     return outcomes
 
 
@@ -122,7 +125,9 @@ def _count(outcome: Outcome, choice: str, body: dict[str, Any], answer: dict[str
     fault = _fault(choice, body, answer)
     tokens = answer.get("usage", {}).get("completion_tokens", 0)
     print(f"{choice} {body['seed']}: {fault or 'valid'} ({tokens} tokens)", file=sys.stderr)
-    if fault:
+    if fault == _CUT:
+        outcome.num_cut += 1
+    elif fault:
         outcome.faults.append(f"seed {body['seed']}: {fault}")
     else:
         outcome.num_valid += 1
@@ -134,10 +139,10 @@ def _count(outcome: Outcome, choice: str, body: dict[str, Any], answer: dict[str
 
 
 def _report(outcomes: dict[str, Outcome], out: Path) -> None:
-    print("| tool_choice | valid | calls | tokens, median | p99 | p99.9 | seconds, median | p99 |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| tool_choice | valid | cut | calls | tokens, median | p99 | p99.9 | s, median | p99 |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for choice, outcome in outcomes.items():
-        total = outcome.num_valid + len(outcome.faults)
+        total = outcome.num_valid + outcome.num_cut + len(outcome.faults)
         figures = [
             f"{percentile(values, share):.1f}" if len(values) > 1 else "-"
             for values, shares in (
@@ -146,7 +151,8 @@ def _report(outcomes: dict[str, Outcome], out: Path) -> None:
             )
             for share in shares
         ]
-        cells = [choice, f"{outcome.num_valid} of {total}", str(outcome.num_calls), *figures]
+        counts = [f"{outcome.num_valid} of {total}", str(outcome.num_cut), str(outcome.num_calls)]
+        cells = [choice, *counts, *figures]
         print(f"| {' | '.join(cells)} |")
     for choice, outcome in outcomes.items():
         for fault in outcome.faults[:20]:
@@ -158,7 +164,7 @@ def _report(outcomes: dict[str, Outcome], out: Path) -> None:
 
 
 def main() -> int:
-    """Measure and report; 1 when an answer was no valid call."""
+    """Measure and report; 1 when a call was not valid."""
     arguments = _arguments()
     tables = {"worker.openvino": {"max_num_sequences": max(arguments.concurrency, 1)}}
     with (
