@@ -67,7 +67,7 @@ class _TraceView:
         for tree in trees:
             lines = tree_lines(tree.spans, width=_width(self._stream), colours=self._colours)
             head = heading(tree.spans, _note(tree), colours=self._colours)
-            self._printer.put("\n".join(["", head, *lines, ""]))
+            self._printer.put("\n".join([head, *lines, "", ""]))
 
 
 def _note(tree: SpanTree) -> str:

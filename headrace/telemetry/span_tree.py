@@ -13,6 +13,10 @@ from headrace.telemetry import names
 from headrace.telemetry.spans import AttributeValue, SpanKind
 
 _BAR_CELLS = 16
+# What a narrow terminal keeps for the details, rather than for bars.
+_MIN_DETAILS = 30
+_MAX_TITLE = 60
+_NOTED_SECONDS = 0.0005
 _GAP = "  "
 _DIM, _BOLD, _RED, _CYAN = "2", "1", "31", "36"
 
@@ -59,6 +63,10 @@ def tree_lines(
     service_width = max(len(row.span.service) for row in rows)
     begin = min(span.start_ns for span in spans)
     total = max(max(span.end_ns for span in spans) - begin, 1)
+    taken = title_width + service_width + 10 + 9 + 4 * len(_GAP)
+    bars_width = _BAR_CELLS + len(_GAP)
+    if has_bars := not width or width - taken - bars_width >= _MIN_DETAILS:
+        taken += bars_width
     lines = []
     for row in rows:
         span = row.span
@@ -68,10 +76,12 @@ def tree_lines(
             _painted(f"{span.service:<{service_width}}", _CYAN, colours=colours),
             f"{'+' + duration_text(span.start_ns - begin):>10}",
             f"{duration_text(span.end_ns - span.start_ns):>9}",
-            _painted(_bar(span, begin, total), _DIM, colours=colours),
         ]
-        taken = title_width + service_width + 10 + 9 + _BAR_CELLS + len(_GAP) * len(columns)
-        details = _cut(details_text(span), width - taken if width else 0)
+        if has_bars:
+            columns.append(_painted(_bar(span, begin, total), _DIM, colours=colours))
+        details = details_text(span)
+        if width:
+            details = _cut(details, width - taken)
         lines.append(_GAP.join([*columns, details]).rstrip())
         if error := error_text(span):
             lines.append(_painted(f"{row.margin}! {error}", _RED, colours=colours))
@@ -128,7 +138,11 @@ def _rows(spans: Sequence[FinishedSpan]) -> Iterator[_Row]:
     while waiting:
         span, branch, below = waiting.pop()
         beneath = sorted(children[span.span_id], key=_beginning)
-        yield _Row(branch + short_name(span.name), below + ("│ " if beneath else "  "), span)
+        yield _Row(
+            _cut(branch + short_name(span.name), _MAX_TITLE),
+            below + ("│ " if beneath else "  "),
+            span,
+        )
         last = len(beneath) - 1
         waiting += reversed(
             [
@@ -154,7 +168,7 @@ def _bar(span: FinishedSpan, begin: int, total: int) -> str:
 
 
 def _cut(text: str, room: int) -> str:
-    return text if room <= 0 or len(text) <= room else text[: max(room - 1, 0)] + "…"
+    return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
 
 def _painted(text: str, code: str, *, colours: bool) -> str:
@@ -171,7 +185,7 @@ def _template(template: str) -> Callable[[AttributeValue], str]:
 
 def _seconds(template: str) -> Callable[[AttributeValue], str]:
     def show(value: AttributeValue) -> str:
-        if not isinstance(value, int | float) or value <= 0:
+        if not isinstance(value, int | float) or value < _NOTED_SECONDS:
             return ""
         return template.format(duration_text(round(value * 1e9)))
 
@@ -185,7 +199,7 @@ def _unless(usual: str) -> Callable[[AttributeValue], str]:
 _DETAILS: Mapping[str, Callable[[AttributeValue], str]] = {
     names.HTTP_STATUS: _template("{}"),
     names.RPC_STATUS: _unless("OK"),
-    names.ATTEMPT: _template("attempt {}"),
+    names.ATTEMPT: lambda value: "" if value == 1 else f"attempt {value}",
     names.PEER_ADDRESS: _template("to {}"),
     names.ADMISSION_SECONDS: _seconds("admitted after {}"),
     names.USAGE_INPUT_TOKENS: _template("input {}"),

@@ -74,7 +74,7 @@ async def test_a_late_span_says_where_it_belongs() -> None:
         await export(port, finished_span("a"))
         await export(port, finished_span("b", "a", "late work"))
 
-    first, late = stream.getvalue().split("\n\n")
+    first, late, _ = stream.getvalue().split("\n\n")
     assert "late" not in first
     assert f"trace {TRACE}  (late, belongs to the trace shown before)" in late
 

@@ -64,6 +64,22 @@ def test_lines_fit_a_terminal_but_errors_are_whole() -> None:
     assert "stop " * 19 + "stop" in tree_lines([span])[0]
 
 
+def test_a_narrow_terminal_gives_up_bars_before_details() -> None:
+    """Lines never become longer than the terminal where the times fit; without room no details."""
+    span = finished_span("a", attributes={names.RESPONSE_FINISH_REASONS: ["stop"] * 20})
+
+    for width in range(40, 120):
+        [line] = tree_lines([span], width=width)
+        assert len(line) == width
+        assert ("━" in line) is (width >= 83)
+
+
+def test_a_long_name_leaves_room_for_the_rest() -> None:
+    """A title ends after sixty characters."""
+    [line] = tree_lines([finished_span("a", name="chat " + "m" * 300)])
+    assert line.startswith("chat " + "m" * 54 + "…  edge")
+
+
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "a\nb", "\x9b31m", "\u202e"])
 def test_what_a_client_sent_does_not_command_a_terminal(hostile: str) -> None:
     """Names, details, messages and the request's id are escaped."""
