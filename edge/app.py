@@ -12,6 +12,7 @@ from edge.admission import Admission
 from edge.authentication import authenticate, authenticated, key_watch
 from edge.body import check_announced_length
 from edge.chat import ChatHandler
+from edge.http_spans import HttpSpans
 from edge.metrics import EdgeMetrics
 from edge.middleware import boundary
 from edge.openai.models import FoundModel, ModelCatalog, build_model, build_models
@@ -25,6 +26,7 @@ from edge.settings import EdgeSettings
 from headrace.access.key_ring import KeyRing, open_key_ring
 from headrace.client.answers import ChatBackend
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.call_metadata import TRACEPARENT
 from headrace.rpc.errors import ServiceError
 from headrace.telemetry.service import Telemetry
 
@@ -52,9 +54,9 @@ def build_app(
         num_running=lambda: admission.num_running,
         num_queued=lambda: admission.num_queued,
     )
-    chat = ChatHandler(backend, settings, admission, metrics, state)
+    chat = ChatHandler(backend, settings, admission, telemetry, state)
     app = web.Application(
-        middlewares=[boundary(metrics, state), authenticated(keys)],
+        middlewares=[boundary(metrics, state, HttpSpans(telemetry.tracing)), authenticated(keys)],
         # Bodies are bounded where they are read.
         client_max_size=0,
     )
@@ -96,7 +98,10 @@ def _sign(state: ServiceState) -> Callable[[web.Request, web.StreamResponse], Aw
 
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
         scope = scope_of(request)
+        scope.sent_status = response.status
         response.headers[REQUEST_ID_HEADER] = scope.request_id
+        if scope.span is not None and scope.span.context.traceparent:
+            response.headers[TRACEPARENT] = scope.span.context.traceparent
         milliseconds = round((time.monotonic() - scope.began) * 1000)
         response.headers["openai-processing-ms"] = str(milliseconds)
         response.headers["openai-version"] = _OPENAI_VERSION
@@ -109,14 +114,15 @@ def _sign(state: ServiceState) -> Callable[[web.Request, web.StreamResponse], Aw
 
 
 def _expect_continue(settings: EdgeSettings, keys: KeyRing | None) -> _ExpectHandler:
-    """Answer `Expect: 100-continue`: ask for the body, or refuse it before it is sent."""
+    """Answer `Expect: 100-continue`: ask for the body, or leave it to the boundary to refuse it."""
 
     async def expect(request: web.Request) -> web.StreamResponse | None:
         try:
             authenticate(request, keys)
             check_announced_length(request, settings.server)
         except ServiceError as error:
-            return error_reply(request, error)
+            scope_of(request).refusal = error
+            return None
         expected = request.headers.get(hdrs.EXPECT, "").lower()
         if expected == "100-continue" and request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

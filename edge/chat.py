@@ -5,6 +5,7 @@ handler, however it ends; aiohttp cancels it when the client leaves.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from edge.admission import Admission
 from edge.authentication import own_key_refused
 from edge.body import read_body
 from edge.body_budget import BodyBudget, BodyShare
+from edge.chat_spans import ChatSpans
 from edge.collector import AnswerCollector
 from edge.generation_options import generation_options
 from edge.intake import Intake, IntakeDesk
@@ -40,8 +42,10 @@ from headrace.client.answers import (
     GenerationOptions,
     RenderedPrompt,
 )
+from headrace.client.span_ends import service_error_of
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from headrace.telemetry.service import Telemetry
 
 
 class ChatHandler:
@@ -52,14 +56,15 @@ class ChatHandler:
         backend: ChatBackend,
         settings: EdgeSettings,
         admission: Admission,
-        metrics: EdgeMetrics,
+        telemetry: Telemetry[EdgeMetrics],
         state: ServiceState,
     ) -> None:
         self._backend = backend
         self._desk = IntakeDesk(backend, settings)
         self._settings = settings
         self._admission = admission
-        self._metrics = metrics
+        self._metrics = telemetry.metrics
+        self._spans = ChatSpans(telemetry.tracing, settings.telemetry.tracing.provider_name)
         self._state = state
         self._bodies = BodyBudget(
             settings.admission.max_body_bytes_in_flight, settings.admission.retry_after_seconds
@@ -78,15 +83,25 @@ class ChatHandler:
         except TimeoutError:
             if not limit.expired():
                 raise
-            if self._state.is_cut:
-                raise _draining() from None
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
-                "The request took longer than "
-                f"{self._settings.backend.request_timeout_seconds:g} seconds.",
-            ) from None
+            raise self._out_of_time() from None
         finally:
             scope.limit = None
+
+    def _out_of_time(self) -> ServiceError:
+        """What ends a request whose time has run out."""
+        if self._state.is_cut:
+            return _draining()
+        return ServiceError(
+            errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
+            "The request took longer than "
+            f"{self._settings.backend.request_timeout_seconds:g} seconds.",
+        )
+
+    def _truth(self, error: BaseException, limit: asyncio.Timeout | None) -> ServiceError:
+        """What an exception within the limit stands for; a cancellation may be the limit's own."""
+        if limit is not None and limit.expired():
+            return self._out_of_time()
+        return service_error_of(error)
 
     async def _handle_within(
         self,
@@ -97,33 +112,57 @@ class ChatHandler:
     ) -> web.StreamResponse:
         """Everything that the end of the grace may cut; the deadline counts from the body on."""
         body = await read_body(request, self._settings.server, share)
+        began = time.monotonic()
         intake = self._desk.take(request, scope, body)
         del body
+        with self._spans.request(scope, intake, began) as span:
+            try:
+                response = await self._serve(limit, _Taken(request, scope, intake), share)
+            except BaseException as error:
+                span.fail(self._truth(error, limit).label)
+                raise
+            if scope.failure is not None:
+                span.fail(scope.failure.label)
+            return response
+
+    async def _serve(
+        self, limit: asyncio.Timeout, taken: "_Taken", share: BodyShare
+    ) -> web.StreamResponse:
         if self._state.is_cut:
             raise _draining()
-        seconds = self._settings.backend.request_timeout_seconds
-        deadline = asyncio.get_running_loop().time() + seconds
+        scope, intake = taken.scope, taken.intake
+        deadline = asyncio.get_running_loop().time() + (
+            self._settings.backend.request_timeout_seconds
+        )
         limit.reschedule(deadline)
         unbounded_tokens = self._settings.keys.unbounded_answer_tokens
         with request_quota(scope, intake.chat.model, unbounded_tokens) as quota:
+            asked_at = time.monotonic()
             async with self._admission.permit():
+                scope.answer.admission_seconds = time.monotonic() - asked_at
                 with _seen_by(intake.chat):
-                    prompt = await self._render(intake, deadline)
+                    prompt = await self._render(scope, intake, deadline)
                 share.give_back()
                 check_guide(prompt.guide, intake.model, intake.chat)
                 options = generation_options(intake.chat, scope, intake.model, deadline)
                 quota.reserve(len(prompt.token_ids), options, intake.model)
-                job = _Job(request, scope, intake, prompt, options)
+                job = _Job(taken.request, scope, intake, prompt, options)
                 with _seen_by(intake.chat):
                     return await (self._stream(job) if intake.chat.stream else self._answer(job))
 
-    async def _render(self, intake: Intake, deadline: float) -> RenderedPrompt:
+    async def _render(self, scope: RequestScope, intake: Intake, deadline: float) -> RenderedPrompt:
         remaining = deadline - asyncio.get_running_loop().time()
-        with own_key_refused():
-            return await self._backend.render(
-                intake.prompt_request(),
-                timeout_seconds=min(self._settings.backend.render_timeout_seconds, remaining),
-            )
+        began = time.monotonic()
+        try:
+            with own_key_refused():
+                return await self._backend.render(
+                    intake.prompt_request(),
+                    timeout_seconds=min(self._settings.backend.render_timeout_seconds, remaining),
+                    trace=scope.trace,
+                    request_id=scope.request_id,
+                )
+        finally:
+            scope.answer.render_seconds = time.monotonic() - began
 
     async def _stream(self, job: "_Job") -> web.StreamResponse:
         intake = job.intake
@@ -140,7 +179,7 @@ class ChatHandler:
         try:
             return await writer.serve(told_headers(intake.chat))
         finally:
-            self._settle(job.scope, writer, generation)
+            self._settle(job.scope, writer, generation, sys.exception())
             job.scope.failure = writer.failure
 
     async def _answer(self, job: "_Job") -> web.StreamResponse:
@@ -151,19 +190,26 @@ class ChatHandler:
         try:
             outputs = await collector.outputs()
         finally:
-            self._settle(job.scope, collector, generation)
+            self._settle(job.scope, collector, generation, sys.exception())
         body = build_completion(
             job.identity(), outputs, collector.usage, job.intake.profile, chat.shape
         )
         return json_reply(body, headers=told_headers(chat))
 
     def _settle(
-        self, scope: RequestScope, consumer: SseWriter | AnswerCollector, generation: Generation
+        self,
+        scope: RequestScope,
+        consumer: SseWriter | AnswerCollector,
+        generation: Generation,
+        error: BaseException | None,
     ) -> None:
-        """End the generation if it still runs, and keep the counts."""
+        """End the generation if it still runs, because of `error`, and keep the counts."""
         if not consumer.is_ended:
             self._metrics.aborted.inc()
-            generation.abort()
+            generation.abort(None if error is None else self._truth(error, scope.limit))
+        report = scope.answer
+        report.timeline, report.usage = generation.timeline, generation.usage
+        report.finish_reasons = consumer.finish_reasons
         scope.prompt_tokens = generation.usage.prompt_tokens
         scope.cached_prompt_tokens = generation.usage.cached_prompt_tokens
         scope.completion_tokens = sum(generation.usage.completion_tokens)
@@ -171,19 +217,26 @@ class ChatHandler:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """An admitted request with its rendered prompt."""
+class _Taken:
+    """A request that is understood."""
 
     request: web.Request
     scope: RequestScope
     intake: Intake
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(_Taken):
+    """An admitted request with its rendered prompt."""
+
     prompt: RenderedPrompt
     options: GenerationOptions
 
     def identity(self) -> AnswerIdentity:
-        """A new completion's identity."""
+        """A new completion's identity, which the scope learns."""
+        self.scope.answer.completion_id = mint_completion_id()
         return AnswerIdentity(
-            completion_id=mint_completion_id(),
+            completion_id=self.scope.answer.completion_id,
             model=self.intake.shown_model,
             created=int(time.time()),
             system_fingerprint=self.intake.model.system_fingerprint,

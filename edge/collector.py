@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from edge.openai.answer import FinishedOutput, Usage
 from edge.openai.answer_shape import AnswerShape
 from edge.openai.call_tally import CallTally
+from edge.openai.finish import FinishReason
 from edge.openai.logprobs import encode_entries, logprobs_object
 from edge.openai.message_parts import MessageParts
 from headrace.client.answer_events import AnswerEvent, EventWriter, LogprobsWriter, TokenLogprob
@@ -50,6 +51,15 @@ class AnswerCollector:
     def tallies(self) -> Sequence[CallTally]:
         """What was called, output by output; empty where the answer comes as text."""
         return [parts.tally for parts in self._parts.values()]
+
+    @property
+    def finish_reasons(self) -> Sequence[FinishReason]:
+        """Of the outputs that have ended."""
+        return [self._reason(index) for index in sorted(self._results)]
+
+    def _reason(self, index: int) -> FinishReason:
+        ended, parts = self._results[index].finish_reason, self._parts.get(index)
+        return ended if parts is None else parts.tally.finish_reason(ended)
 
     def on_started(self, times: AnswerTimes) -> None:
         """Begin an attempt."""

@@ -45,9 +45,10 @@ class EventOutput:
         self._entries.append(encode_entries(tokens))
         return len(self._entries[-1])
 
-    def end(self, ended: Finish) -> None:
-        """Keep the finish chunk, which goes behind all else."""
-        self._finish = self.tally.finish_reason(ended)
+    def end(self, ended: Finish) -> FinishReason:
+        """Keep the finish chunk, which goes behind all else; returns what it says."""
+        self._finish = reason = self.tally.finish_reason(ended)
+        return reason
 
     def release(self) -> bytes:
         """The chunks of all that was kept."""

@@ -8,47 +8,64 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge.authentication import PROBE_PATHS
+from edge.http_spans import HttpSpans, route_of
 from edge.metrics import EdgeMetrics
+from edge.protocol import EdgeProtocol
 from edge.replies import error_reply, unknown_url
 from edge.request_scope import RequestScope, scope_of
 from edge.service_state import ServiceState
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from headrace.telemetry.trace_context import TraceContext, read_trace_context
 
 CLIENT_GONE_STATUS = 499
+CANCELLED = "client_cancelled"
+DROPPED = "slow_reader"
+"""What logs, metrics and spans call a client that left, and one that was dropped."""
 _log = structlog.get_logger()
 
 
-def boundary(metrics: EdgeMetrics, state: ServiceState) -> Middleware:
+def boundary(metrics: EdgeMetrics, state: ServiceState, spans: HttpSpans) -> Middleware:
     """The middleware: every failure becomes a response or an error frame, and is counted."""
 
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         scope = scope_of(request)
-        scope.trace = _trace_context(request)
-        started = time.monotonic()
+        spans.begin(request, scope)
         status = CLIENT_GONE_STATUS
         state.enter(scope)
         try:
             response = await _respond(request, handler, scope)
+            # Here and not by aiohttp afterwards: what is told of the request includes its last
+            # byte, and a drain waits for it.
+            await response.prepare(request)
+            await response.write_eof()
             status = response.status
             return response
         finally:
             state.leave(scope)
-            _record(request, scope, metrics, status, time.monotonic() - started)
+            reason = _reason(request, scope, status)
+            spans.end(scope, reason)
+            _record(request, scope, metrics, status, reason)
 
     return handle
 
 
-def _trace_context(request: web.Request) -> TraceContext:
-    headers = request.headers
-    return read_trace_context(headers.getall("traceparent", ()), headers.getall("tracestate", ()))
+def _reason(request: web.Request, scope: RequestScope, status: int) -> str | None:
+    """Why the request failed, if it did; of a client that is gone whether it was dropped."""
+    if scope.failure is not None:
+        return scope.failure.label
+    if status != CLIENT_GONE_STATUS:
+        return None
+    protocol = request.protocol
+    was_dropped = isinstance(protocol, EdgeProtocol) and protocol.was_dropped
+    return DROPPED if was_dropped else CANCELLED
 
 
 async def _respond(
     request: web.Request, handler: Handler, scope: RequestScope
 ) -> web.StreamResponse:
+    if scope.refusal is not None:
+        return await _fail(request, scope, scope.refusal)
     try:
         return await handler(request)
     except (asyncio.CancelledError, ConnectionError):
@@ -77,14 +94,12 @@ async def _fail(
 
 
 def _record(
-    request: web.Request, scope: RequestScope, metrics: EdgeMetrics, status: int, seconds: float
+    request: web.Request, scope: RequestScope, metrics: EdgeMetrics, status: int, reason: str | None
 ) -> None:
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource is not None else "unknown"
+    route = route_of(request)
     metrics.requests.labels(route, str(status)).inc()
-    reason = None if scope.failure is None else scope.failure.label
-    if reason is not None:
-        metrics.failures.labels(reason).inc()
+    if scope.failure is not None:
+        metrics.failures.labels(scope.failure.label).inc()
     # Probes come every few seconds and say nothing.
     log = _log.debug if route in PROBE_PATHS and status < 500 else _log.info
     log(
@@ -103,6 +118,24 @@ def _record(
         prompt_tokens=scope.prompt_tokens,
         cached_prompt_tokens=scope.cached_prompt_tokens,
         completion_tokens=scope.completion_tokens,
-        seconds=round(seconds, 6),
+        seconds=round(time.monotonic() - scope.began, 6),
+        **_answer_fields(scope),
         **scope.labels,
     )
+
+
+def _answer_fields(scope: RequestScope) -> dict[str, object]:
+    """How the answer went, as far as it came."""
+    report = scope.answer
+    seconds = {
+        "ttft_seconds": report.first_text_seconds(scope.began),
+        "admission_seconds": report.admission_seconds,
+        "render_seconds": report.render_seconds,
+    }
+    found: dict[str, object] = {
+        name: round(value, 6) for name, value in seconds.items() if value is not None
+    }
+    if report.timeline.attempts:
+        found["attempts"] = report.timeline.attempts
+        found["finish_reasons"] = list(report.finish_reasons)
+    return found

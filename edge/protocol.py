@@ -40,7 +40,14 @@ class TransportWatcher(Protocol):
 class EdgeProtocol(web.RequestHandler):
     """One connection. `watcher` is set while a stream writes to the transport itself."""
 
-    __slots__ = ("_connection", "_overfull_timer", "_settings", "_stall_timer", "watcher")
+    __slots__ = (
+        "_connection",
+        "_overfull_timer",
+        "_settings",
+        "_stall_timer",
+        "was_dropped",
+        "watcher",
+    )
 
     def __init__(self, manager: web.Server, settings: StreamingSettings, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
@@ -50,6 +57,8 @@ class EdgeProtocol(web.RequestHandler):
         # aiohttp's own reference is gone once it has closed, with bytes perhaps still unsent.
         self._connection: asyncio.Transport | None = None
         self.watcher: TransportWatcher | None = None
+        self.was_dropped = False
+        """Whether the peer was dropped from this side, for being too slow."""
 
     @property
     def max_held_bytes(self) -> int:
@@ -113,6 +122,7 @@ class EdgeProtocol(web.RequestHandler):
     def reset(self) -> None:
         """Drop the connection with all that is unsent, in the kernel's buffer too."""
         if self._connection is not None:
+            self.was_dropped = True
             sock = self._connection.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self._connection.abort()

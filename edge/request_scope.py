@@ -8,11 +8,13 @@ from typing import Protocol
 
 from aiohttp import web
 
+from edge.answer_report import AnswerReport
 from edge.openai.ids import mint_request_id
 from headrace.access.caller import Caller
 from headrace.access.key_ring import KeyHolder, anybody
 from headrace.rpc.errors import ServiceError
-from headrace.telemetry.trace_context import TraceContext
+from headrace.telemetry.spans import Span
+from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 
 
 class OpenStream(Protocol):
@@ -30,14 +32,19 @@ class OpenStream(Protocol):
 class RequestScope:
     """Identity of a request and what its log line will say; `limit` ends its work early.
 
-    `began` is when its head had arrived, in seconds of the monotonic clock.
+    `began` is when its head had arrived, in seconds of the monotonic clock. `span` is its server
+    span, None for probes; `trace` is what those who work for it belong to. `sent_status` is that of
+    the response whose head went out. `refusal` is why its body is not asked for.
 
     `holder` is whose key came with it: everybody, where no keys are configured.
     """
 
     request_id: str = field(default_factory=mint_request_id)
     began: float = field(default_factory=time.monotonic)
-    trace: TraceContext = field(default_factory=TraceContext)
+    trace: TraceContext = NO_TRACE
+    span: Span | None = None
+    sent_status: int | None = None
+    refusal: ServiceError | None = None
     holder: KeyHolder = field(default_factory=anybody)
     profile: str | None = None
     model: str | None = None
@@ -46,6 +53,7 @@ class RequestScope:
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
+    answer: AnswerReport = field(default_factory=AnswerReport)
     failure: ServiceError | None = None
     stream: OpenStream | None = None
     limit: asyncio.Timeout | None = None

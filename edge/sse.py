@@ -26,6 +26,7 @@ from edge.event_output import EventOutput
 from edge.openai.answer import DONE_EVENT, ChunkEncoder, Usage, encode_text
 from edge.openai.call_tally import CallTally
 from edge.openai.errors import error_frame
+from edge.openai.finish import FinishReason
 from edge.openai.logprobs import encode_entries, logprobs_object
 from edge.protocol import EdgeProtocol
 from headrace.client.answer_events import AnswerEvent, EventWriter, LogprobsWriter, TokenLogprob
@@ -49,7 +50,7 @@ class _Output:
     `events` is there instead where the answer comes as events.
     """
 
-    __slots__ = ("events", "finish", "logprobs", "reasoning_tokens", "texts", "tokens")
+    __slots__ = ("ended", "events", "finish", "logprobs", "reasoning_tokens", "texts", "tokens")
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -62,6 +63,7 @@ class _Output:
         self.logprobs.clear()
         self.finish, self.tokens, self.reasoning_tokens = b"", 0, 0
         self.events: EventOutput | None = None
+        self.ended: FinishReason | None = None
 
 
 class SseWriter:
@@ -135,6 +137,11 @@ class SseWriter:
         """What was called, output by output; empty where the answer comes as text."""
         return [output.events.tally for output in self._outputs if output.events is not None]
 
+    @property
+    def finish_reasons(self) -> Sequence[FinishReason]:
+        """Of the outputs that have ended."""
+        return [output.ended for output in self._outputs if output.ended is not None]
+
     # The backend's side: AnswerConsumer.
 
     def on_started(self, times: AnswerTimes) -> None:
@@ -207,9 +214,10 @@ class SseWriter:
         output.tokens = result.completion_tokens
         output.reasoning_tokens = result.reasoning_tokens
         if output.events is None:
+            output.ended = result.finish_reason
             output.finish = self._encoder.finish(index, result.finish_reason)
         else:
-            output.events.end(result.finish_reason)
+            output.ended = output.events.end(result.finish_reason)
         if self._is_direct:
             self._flush(index, output)
 

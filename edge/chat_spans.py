@@ -1,0 +1,117 @@
+"""The span of asking a model, `chat {model}`: from the body to the end of the answer.
+
+Names and values follow the GenAI conventions; what they say of the answer is what the client saw.
+Prompts and answers are not among them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edge.intake import Intake
+from edge.openai.chat_request import ChatRequest
+from edge.request_scope import RequestScope
+from headrace.telemetry import names
+from headrace.telemetry.spans import Attributes, AttributeValue, Span, SpanKind, Tracing
+
+_MAX_STOP_CHARACTERS = 128
+_JSON_GUIDES = frozenset(("json_schema", "json_object"))
+
+
+class ChatSpans:
+    """Begins and ends the span of a chat request; the scope's trace is the span's in between."""
+
+    def __init__(self, tracing: Tracing, provider: str) -> None:
+        self._tracing = tracing
+        self._provider = provider
+
+    @contextmanager
+    def request(self, scope: RequestScope, intake: Intake, began: float) -> Iterator[Span]:
+        """A request that is understood; `began`, when its body was there, on the monotonic clock.
+
+        What it ends with is for the caller to tell, by `fail`.
+        """
+        span = self._tracing.begin(
+            f"{names.CHAT_OPERATION} {intake.model.name}",
+            SpanKind.CLIENT,
+            scope.trace,
+            at_ns=self._tracing.clock.epoch_ns(began),
+        )
+        scope.trace = span.context
+        if span.is_recording:
+            span.set(self._request_attributes(scope, intake))
+        try:
+            yield span
+        finally:
+            if span.is_recording:
+                self._tell_answer(span, scope, intake)
+            span.end()
+
+    def _request_attributes(self, scope: RequestScope, intake: Intake) -> Attributes:
+        chat = intake.chat
+        found: dict[str, AttributeValue | None] = {
+            names.OPERATION: names.CHAT_OPERATION,
+            names.PROVIDER: self._provider,
+            names.REQUEST_ID: scope.request_id,
+            names.TENANT: scope.caller.tenant or None,
+            names.PROFILE: scope.profile,
+            names.REQUEST_MODEL: intake.model.name,
+            names.REQUEST_STREAM: chat.stream,
+            names.REQUEST_CHOICES: chat.n if chat.n != 1 else None,
+            names.OUTPUT_TYPE: _output_type(chat),
+            names.REQUEST_SEED: chat.seed,
+            names.REQUEST_TOP_K: chat.top_k,
+            names.REQUEST_TOP_P: _decimal(chat.top_p),
+            names.REQUEST_TEMPERATURE: _decimal(chat.temperature),
+            names.REQUEST_MAX_TOKENS: chat.max_tokens,
+            names.REQUEST_FREQUENCY_PENALTY: _decimal(chat.frequency_penalty),
+            names.REQUEST_PRESENCE_PENALTY: _decimal(chat.presence_penalty),
+            names.REQUEST_STOP_SEQUENCES: [text[:_MAX_STOP_CHARACTERS] for text in chat.stop or ()]
+            or None,
+            names.REQUEST_REASONING_LEVEL: "none" if chat.thinking is False else None,
+            names.CLAMPED_FIELDS: [name for name, _ in chat.clamped] or None,
+        }
+        return _given(found)
+
+    def _tell_answer(self, span: Span, scope: RequestScope, intake: Intake) -> None:
+        report = scope.answer
+        timeline, usage = report.timeline, report.usage
+        if timeline.first_text is not None:
+            at = self._tracing.clock.epoch_ns(timeline.first_text)
+            span.event(names.FIRST_TOKEN_EVENT, at_ns=at)
+        found: dict[str, AttributeValue | None] = {
+            names.ADMISSION_SECONDS: report.admission_seconds,
+            names.RESPONSE_ID: report.completion_id or None,
+            names.RESPONSE_FINISH_REASONS: list(report.finish_reasons) or None,
+            names.FIRST_TEXT_SECONDS: _between(timeline.started, timeline.first_text),
+        }
+        if len(report.finish_reasons) == (intake.chat.n or 1):
+            found[names.FLUSH_SECONDS] = _between(timeline.worker_ended, timeline.ended)
+        if intake.chat.stream:
+            seconds = report.first_text_seconds(scope.began)
+            found[names.RESPONSE_TIME_TO_FIRST_CHUNK] = seconds
+        if timeline.attempts:
+            found[names.RESPONSE_MODEL] = intake.model.name
+            found[names.USAGE_INPUT_TOKENS] = usage.prompt_tokens
+            found[names.USAGE_OUTPUT_TOKENS] = sum(usage.completion_tokens)
+            found[names.USAGE_REASONING_TOKENS] = sum(usage.reasoning_tokens) or None
+        if timeline.started is not None:
+            found[names.USAGE_CACHED_TOKENS] = usage.cached_prompt_tokens
+        span.set(_given(found))
+
+
+def _given(values: dict[str, AttributeValue | None]) -> Attributes:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _decimal(value: float | None) -> float | None:
+    """Conventions have a double here, also of what a client gave as an integer."""
+    return None if value is None else float(value)
+
+
+def _output_type(chat: ChatRequest) -> str:
+    guide = chat.content_guide
+    return "json" if guide is not None and guide.kind in _JSON_GUIDES else "text"
+
+
+def _between(began: float | None, ended: float | None) -> float | None:
+    return None if began is None or ended is None else max(0.0, ended - began)
