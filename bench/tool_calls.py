@@ -50,6 +50,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=8, help="at once (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first request (%(default)s)")
     parser.add_argument("--max-tokens", type=int, default=7000, help="of an answer (%(default)s)")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=_FINISHED, default=list(_FINISHED), help="(%(default)s)"
+    )
     parser.add_argument("--model", default="SmolLM2-135M-Instruct")
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="folder to write")
     return parser.parse_args()
@@ -103,7 +106,7 @@ def _fault(choice: str, body: dict[str, Any], answer: dict[str, Any]) -> str:
 
 async def _measure(arguments: argparse.Namespace, port: int) -> dict[str, Outcome]:
     places = asyncio.Semaphore(arguments.concurrency)
-    outcomes = {choice: Outcome() for choice in _FINISHED}
+    outcomes = {choice: Outcome() for choice in arguments.kinds}
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=timeout) as session:
 
@@ -117,7 +120,7 @@ async def _measure(arguments: argparse.Namespace, port: int) -> dict[str, Outcom
             outcomes[choice].seconds.append(time.monotonic() - began)
 
         numbers = range(arguments.seed, arguments.seed + arguments.requests)
-        await asyncio.gather(*(ask(choice, each) for each in numbers for choice in _FINISHED))
+        await asyncio.gather(*(ask(choice, each) for each in numbers for choice in outcomes))
     return outcomes
 
 
