@@ -6,13 +6,15 @@ whatever a known key sends.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import grpc
 
-from headrace.access.caller import Caller
-from headrace.access.grpc_authentication import KeyGate
+from headrace.access.caller import Caller, TenantClass
+from headrace.access.grpc_authentication import KeyGate, key_of
 from headrace.access.refusals import unknown_model, worded_limits
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
@@ -25,6 +27,21 @@ class Call:
     def __init__(self, model: TokenizerModel) -> None:
         self.model = model
         self.used_tokens = 0
+
+
+def _anything(_model: str) -> None:
+    """Every model may be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCaller:
+    """Who opened a shared stream; `check` raises ServiceError for a model that is not admitted.
+
+    By default everybody, who may have everything decoded.
+    """
+
+    tenant_class: TenantClass = "anonymous"
+    check: Callable[[str], None] = _anything
 
 
 class CallGate:
@@ -55,7 +72,13 @@ class CallGate:
         """The models that a caller may use, its default first."""
         return self._admitted(self._gate.holder(context).caller)
 
-    def check_output(self, key: str, model: str) -> None:
+    def stream_caller(self, context: grpc.aio.ServicerContext) -> "StreamCaller":
+        """Who opens a shared stream. Raises ServiceError: invalid_api_key."""
+        caller = self._gate.holder(context).caller
+        key = key_of(context.invocation_metadata())
+        return StreamCaller(caller.tenant_class, partial(self._check_output, key))
+
+    def _check_output(self, key: str, model: str) -> None:
         """Raise ServiceError where a stream's key may not have an output of `model` decoded.
 
         DRAINING where the key is known no more: the stream takes nothing new.

@@ -1,6 +1,7 @@
 """One edge's shared stream on the tokenizer: its outputs, and the frames to and from it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from time import perf_counter
 
 from headrace.common.v1 import errors_pb2, finish_pb2
 from headrace.rpc.errors import ServiceError
@@ -15,11 +16,13 @@ from headrace.tokenizer.v1.detokenize_pb2 import (
     TokenAlternatives,
 )
 from tokenizer_svc.activity import Activity
+from tokenizer_svc.call_gate import StreamCaller
 from tokenizer_svc.detokenize_outbox import DetokenizeOutbox
 from tokenizer_svc.detokenizer import DecodingRules
 from tokenizer_svc.formats.catalog import TEXT
 from tokenizer_svc.formats.seam import ToolTypes
 from tokenizer_svc.formatted_detokenizer import FormatRules
+from tokenizer_svc.output_log import OutputLog
 from tokenizer_svc.outputs import Answers, OutputTable
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 from tokenizer_svc.request_mapping import stop_strings, tool_types
@@ -27,10 +30,6 @@ from tokenizer_svc.rules_cache import RulesCache
 from tokenizer_svc.settings import LimitSettings
 from tokenizer_svc.spelling_detokenizer import split_alternatives
 from tokenizer_svc.vocabulary import Vocabulary
-
-
-def _anything(model: str) -> None:
-    """Every model may be decoded."""
 
 
 class OutputOpener:
@@ -100,25 +99,29 @@ class DetokenizeSession:
         activity: Activity,
         identity: Identity,
         timing: FrameTiming,
-        check_output: Callable[[str], None] = _anything,
+        caller: StreamCaller | None = None,
     ) -> None:
-        """`check_output` raises ServiceError for a model that the stream's key may not use."""
+        """`caller` opened the stream; without one it may have everything decoded."""
         self._opener = opener
-        self._check_output = check_output
+        self._caller = caller or StreamCaller()
         self._is_expired = False
         self._activity = activity
-        self._outputs = OutputTable()
+        self._log = OutputLog(activity.ended_outputs)
+        self._outputs = OutputTable(self._log.ended)
         self._outbox = DetokenizeOutbox()
         self._stream: FrameStream[DetokenizeRequest, DetokenizeResponse] = FrameStream(
             call, self._outbox, self._on_frame, identity, peer="edge", timing=timing
         )
+        self._stream.counts = activity.frames
 
     async def run(self) -> None:
         """Serve until the stream ends."""
         try:
             await self._stream.run()
         finally:
-            self._activity.add_outputs(-len(self._outputs))
+            num_open = len(self._outputs)
+            self._outputs.lose()
+            self._activity.add_outputs(-num_open)
 
     def drain(self) -> None:
         """Take nothing new, and say so."""
@@ -129,6 +132,7 @@ class DetokenizeSession:
         self._stream.finish()
 
     def _on_frame(self, frame: DetokenizeRequest) -> None:
+        began = perf_counter()
         outputs, answers = self._outputs, Answers()
         num_open, num_strays = len(outputs), outputs.stray_entries
         try:
@@ -137,6 +141,7 @@ class DetokenizeSession:
             # Lists, since a repeated field costs a call for each element read.
             token_ids, alternatives = frame.token_ids[:], frame.alternatives
             num_tokens = len(token_ids)
+            self._activity.fed_tokens += num_tokens
             if alternatives:
                 num_tokens += self._offer(alternatives)
             self._feed(frame.handles[:], frame.counts[:], token_ids, answers)
@@ -152,19 +157,23 @@ class DetokenizeSession:
             self._stream.wake()
         if self._is_expired and not len(outputs):
             self.finish()
+        self._activity.detokenize_seconds += perf_counter() - began
 
     def _open(self, request: DetokenizeOpen, answers: Answers) -> None:
         self._outputs.claim(request.handle)
+        self._log.opened(request)
         try:
             self._activity.require_open()
             self._check_key(request)
             self._opener.open(request, self._outputs, answers)
         except ServiceError as error:
             answers.failures.append((request.handle, error))
+            self._activity.refusals[error.label, self._caller.tenant_class] += 1
+            self._log.ended(request.handle, "failed", error=error)
 
     def _check_key(self, request: DetokenizeOpen) -> None:
         try:
-            self._check_output(request.decoder.model)
+            self._caller.check(request.decoder.model)
         except ServiceError as error:
             if error.reason == errors_pb2.ERROR_REASON_DRAINING and not self._is_expired:
                 # Its key was removed: what is open may end, and the peer comes back with another.

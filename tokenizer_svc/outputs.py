@@ -4,8 +4,9 @@ No I/O. The frame loop makes no object per token: it reads three parallel arrays
 four.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
@@ -21,6 +22,9 @@ from tokenizer_svc.spelling_detokenizer import (
 )
 
 OutputState = Detokenizer | SpellingDetokenizer | FormattedDetokenizer
+EndReason: TypeAlias = Literal["closed", "stop_string", "abandoned", "failed", "stream_lost"]
+"""How an output ended; one whose stop string was completed did so by that, whoever said so."""
+OnEnd: TypeAlias = Callable[[int, EndReason, OutputState, ServiceError | None], None]
 
 
 @dataclass(slots=True)
@@ -69,10 +73,21 @@ class Answers:
             state.events, state.said_reasoning_tokens = [], count
 
 
-class OutputTable:
-    """All outputs of one stream by handle. Handles increase and are never reused."""
+def _nobody(
+    _handle: int, _reason: EndReason, _state: OutputState, _error: ServiceError | None
+) -> None:
+    """Nobody wants to know how outputs end."""
 
-    def __init__(self) -> None:
+
+class OutputTable:
+    """All outputs of one stream by handle. Handles increase and are never reused.
+
+    `on_end` is told once of each output that was opened: how it ended, its last state, and the
+    error where it failed.
+    """
+
+    def __init__(self, on_end: OnEnd = _nobody) -> None:
+        self._on_end = on_end
         self._states: dict[int, OutputState] = {}
         self._last_handle = -1
         self.stray_entries = 0
@@ -190,18 +205,33 @@ class OutputTable:
             delta = state.flush()
             answers.add_entry(handle, state, delta)
         answers.closed_handles.append(handle)
+        self._end(handle, state, "closed")
 
     def fail(self, handle: int, error: ServiceError, answers: Answers) -> None:
         """End an output that cannot go on."""
-        if self._states.pop(handle, None) is None:
+        state = self._states.pop(handle, None)
+        if state is None:
             self.stray_entries += 1
             return
         answers.failures.append((handle, error))
+        self._on_end(handle, "failed", state, error)
 
     def abandon(self, handle: int) -> None:
         """Drop an output without an answer."""
-        if self._states.pop(handle, None) is None:
+        state = self._states.pop(handle, None)
+        if state is None:
             self.stray_entries += 1
+            return
+        self._end(handle, state, "abandoned")
+
+    def lose(self) -> None:
+        """Drop all outputs: their stream has ended."""
+        states, self._states = self._states, {}
+        for handle, state in states.items():
+            self._end(handle, state, "stream_lost")
+
+    def _end(self, handle: int, state: OutputState, reason: EndReason) -> None:
+        self._on_end(handle, reason if state.stop_index is None else "stop_string", state, None)
 
     def _feed_single_tokens(
         self, handles: Sequence[int], token_ids: Sequence[int], answers: Answers
@@ -237,7 +267,6 @@ class OutputTable:
         try:
             delta = state.feed(token_ids)
         except ServiceError as error:
-            del self._states[handle]
-            answers.failures.append((handle, error))
+            self.fail(handle, error, answers)
             return
         answers.add_entry(handle, state, delta)

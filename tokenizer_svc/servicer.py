@@ -1,10 +1,8 @@
 """The tokenizer's gRPC service: Render, Encode, Decode, CountTokens, Detokenize, GetModel."""
 
-from functools import partial
-
 import grpc
 
-from headrace.access.grpc_authentication import KeyGate, key_of
+from headrace.access.grpc_authentication import KeyGate
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
@@ -113,10 +111,9 @@ class TokenizerServicer(TokenizerServiceServicer):
     ) -> None:
         """Serve one edge's shared stream until it ends."""
         del request_iterator  # frames are read from the context, which also writes
-        key = key_of(context.invocation_metadata())
-        check_output = partial(self._callers.check_output, key)
+        caller = self._callers.stream_caller(context)
         session = DetokenizeSession(
-            context, self._opener, self.activity, self._identity, self._timing, check_output
+            context, self._opener, self.activity, self._identity, self._timing, caller
         )
         self._sessions.add(session)
         try:

@@ -52,6 +52,8 @@ def detokenize_open(
         stop_strings=options.stop_strings,
         token_bytes=options.logprobs is not None,
         functions=prompt.functions,
+        request_id=options.request_id,
+        traceparent=options.trace.traceparent,
     )
     entry.decoder.stop_token_ids.extend(options.stop_token_ids)
     return entry

@@ -28,7 +28,7 @@ from headrace.common.v1 import frames_pb2 as headrace_dot_common_dot_v1_dot_fram
 from headrace.tokenizer.v1 import render_pb2 as headrace_dot_tokenizer_dot_v1_dot_render__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&headrace/tokenizer/v1/detokenize.proto\x12\x15headrace.tokenizer.v1\x1a\x1fheadrace/common/v1/errors.proto\x1a\x1fheadrace/common/v1/finish.proto\x1a\x1fheadrace/common/v1/frames.proto\x1a\"headrace/tokenizer/v1/render.proto\"\xa6\x02\n\x11\x44\x65tokenizeRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.headrace.common.v1.FrameHeader\x12\x34\n\x05opens\x18\x02 \x03(\x0b\x32%.headrace.tokenizer.v1.DetokenizeOpen\x12\x0f\n\x07handles\x18\x03 \x03(\x04\x12\x0e\n\x06\x63ounts\x18\x04 \x03(\r\x12\x11\n\ttoken_ids\x18\x05 \x03(\r\x12\x36\n\x06\x63loses\x18\x06 \x03(\x0b\x32&.headrace.tokenizer.v1.DetokenizeClose\x12>\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32(.headrace.tokenizer.v1.TokenAlternatives\"\xae\x02\n\x0e\x44\x65tokenizeOpen\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12/\n\x07\x64\x65\x63oder\x18\x02 \x01(\x0b\x32\x1e.headrace.tokenizer.v1.Decoder\x12\x14\n\x0cstop_strings\x18\x03 \x03(\t\x12\x17\n\x0fprior_token_ids\x18\x04 \x03(\r\x12\x17\n\x0freleased_tokens\x18\x05 \x01(\r\x12\x13\n\x0btoken_bytes\x18\x06 \x01(\x08\x12\x44\n\x12prior_alternatives\x18\x07 \x01(\x0b\x32(.headrace.tokenizer.v1.TokenAlternatives\x12\x38\n\tfunctions\x18\x08 \x03(\x0b\x32%.headrace.tokenizer.v1.FunctionSchema\"2\n\x0e\x46unctionSchema\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x01(\t\"F\n\x11TokenAlternatives\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\"Z\n\x0f\x44\x65tokenizeClose\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x37\n\rfinish_reason\x18\x02 \x01(\x0e\x32 .headrace.common.v1.FinishReason\"\x92\x03\n\x12\x44\x65tokenizeResponse\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.headrace.common.v1.FrameHeader\x12\x0f\n\x07handles\x18\x02 \x03(\x04\x12\x17\n\x0f\x63onsumed_tokens\x18\x03 \x03(\r\x12\x17\n\x0freleased_tokens\x18\x04 \x03(\r\x12\x0e\n\x06\x64\x65ltas\x18\x05 \x03(\t\x12\x31\n\tstop_hits\x18\x06 \x03(\x0b\x32\x1e.headrace.tokenizer.v1.StopHit\x12\x16\n\x0e\x63losed_handles\x18\x07 \x03(\x04\x12:\n\x08\x66\x61ilures\x18\x08 \x03(\x0b\x32(.headrace.tokenizer.v1.DetokenizeFailure\x12\x36\n\x0btoken_bytes\x18\t \x03(\x0b\x32!.headrace.tokenizer.v1.TokenBytes\x12\x39\n\routput_deltas\x18\n \x03(\x0b\x32\".headrace.tokenizer.v1.OutputDelta\"\xa5\x02\n\x0bOutputDelta\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x11\n\x07\x63ontent\x18\x02 \x01(\tH\x00\x12\x13\n\treasoning\x18\x03 \x01(\tH\x00\x12?\n\x0ftool_call_begin\x18\x04 \x01(\x0b\x32$.headrace.tokenizer.v1.ToolCallBeginH\x00\x12=\n\targuments\x18\x05 \x01(\x0b\x32(.headrace.tokenizer.v1.ToolCallArgumentsH\x00\x12;\n\rtool_call_end\x18\x06 \x01(\x0b\x32\".headrace.tokenizer.v1.ToolCallEndH\x00\x12\x18\n\x10reasoning_tokens\x18\x07 \x01(\rB\x07\n\x05\x65vent\",\n\rToolCallBegin\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x11ToolCallArguments\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\"1\n\x0bToolCallEnd\x12\r\n\x05index\x18\x01 \x01(\r\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\"q\n\nTokenBytes\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x0f\n\x07lengths\x18\x02 \x03(\r\x12\x0f\n\x07spelled\x18\x03 \x01(\x0c\x12\x1b\n\x13\x61lternative_lengths\x18\x04 \x03(\r\x12\x14\n\x0c\x61lternatives\x18\x05 \x01(\x0c\"F\n\x07StopHit\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x12\n\nstop_index\x18\x02 \x01(\r\x12\x17\n\x0f\x63onsumed_tokens\x18\x03 \x01(\r\"Q\n\x11\x44\x65tokenizeFailure\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12,\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1b.headrace.common.v1.Failureb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&headrace/tokenizer/v1/detokenize.proto\x12\x15headrace.tokenizer.v1\x1a\x1fheadrace/common/v1/errors.proto\x1a\x1fheadrace/common/v1/finish.proto\x1a\x1fheadrace/common/v1/frames.proto\x1a\"headrace/tokenizer/v1/render.proto\"\xa6\x02\n\x11\x44\x65tokenizeRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.headrace.common.v1.FrameHeader\x12\x34\n\x05opens\x18\x02 \x03(\x0b\x32%.headrace.tokenizer.v1.DetokenizeOpen\x12\x0f\n\x07handles\x18\x03 \x03(\x04\x12\x0e\n\x06\x63ounts\x18\x04 \x03(\r\x12\x11\n\ttoken_ids\x18\x05 \x03(\r\x12\x36\n\x06\x63loses\x18\x06 \x03(\x0b\x32&.headrace.tokenizer.v1.DetokenizeClose\x12>\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32(.headrace.tokenizer.v1.TokenAlternatives\"\xd7\x02\n\x0e\x44\x65tokenizeOpen\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12/\n\x07\x64\x65\x63oder\x18\x02 \x01(\x0b\x32\x1e.headrace.tokenizer.v1.Decoder\x12\x14\n\x0cstop_strings\x18\x03 \x03(\t\x12\x17\n\x0fprior_token_ids\x18\x04 \x03(\r\x12\x17\n\x0freleased_tokens\x18\x05 \x01(\r\x12\x13\n\x0btoken_bytes\x18\x06 \x01(\x08\x12\x44\n\x12prior_alternatives\x18\x07 \x01(\x0b\x32(.headrace.tokenizer.v1.TokenAlternatives\x12\x38\n\tfunctions\x18\x08 \x03(\x0b\x32%.headrace.tokenizer.v1.FunctionSchema\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\"2\n\x0e\x46unctionSchema\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x01(\t\"F\n\x11TokenAlternatives\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\"Z\n\x0f\x44\x65tokenizeClose\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x37\n\rfinish_reason\x18\x02 \x01(\x0e\x32 .headrace.common.v1.FinishReason\"\x92\x03\n\x12\x44\x65tokenizeResponse\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.headrace.common.v1.FrameHeader\x12\x0f\n\x07handles\x18\x02 \x03(\x04\x12\x17\n\x0f\x63onsumed_tokens\x18\x03 \x03(\r\x12\x17\n\x0freleased_tokens\x18\x04 \x03(\r\x12\x0e\n\x06\x64\x65ltas\x18\x05 \x03(\t\x12\x31\n\tstop_hits\x18\x06 \x03(\x0b\x32\x1e.headrace.tokenizer.v1.StopHit\x12\x16\n\x0e\x63losed_handles\x18\x07 \x03(\x04\x12:\n\x08\x66\x61ilures\x18\x08 \x03(\x0b\x32(.headrace.tokenizer.v1.DetokenizeFailure\x12\x36\n\x0btoken_bytes\x18\t \x03(\x0b\x32!.headrace.tokenizer.v1.TokenBytes\x12\x39\n\routput_deltas\x18\n \x03(\x0b\x32\".headrace.tokenizer.v1.OutputDelta\"\xa5\x02\n\x0bOutputDelta\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x11\n\x07\x63ontent\x18\x02 \x01(\tH\x00\x12\x13\n\treasoning\x18\x03 \x01(\tH\x00\x12?\n\x0ftool_call_begin\x18\x04 \x01(\x0b\x32$.headrace.tokenizer.v1.ToolCallBeginH\x00\x12=\n\targuments\x18\x05 \x01(\x0b\x32(.headrace.tokenizer.v1.ToolCallArgumentsH\x00\x12;\n\rtool_call_end\x18\x06 \x01(\x0b\x32\".headrace.tokenizer.v1.ToolCallEndH\x00\x12\x18\n\x10reasoning_tokens\x18\x07 \x01(\rB\x07\n\x05\x65vent\",\n\rToolCallBegin\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x11ToolCallArguments\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\"1\n\x0bToolCallEnd\x12\r\n\x05index\x18\x01 \x01(\r\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\"q\n\nTokenBytes\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x0f\n\x07lengths\x18\x02 \x03(\r\x12\x0f\n\x07spelled\x18\x03 \x01(\x0c\x12\x1b\n\x13\x61lternative_lengths\x18\x04 \x03(\r\x12\x14\n\x0c\x61lternatives\x18\x05 \x01(\x0c\"F\n\x07StopHit\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x12\n\nstop_index\x18\x02 \x01(\r\x12\x17\n\x0f\x63onsumed_tokens\x18\x03 \x01(\r\"Q\n\x11\x44\x65tokenizeFailure\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12,\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1b.headrace.common.v1.Failureb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,27 +38,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETOKENIZEREQUEST']._serialized_start=201
   _globals['_DETOKENIZEREQUEST']._serialized_end=495
   _globals['_DETOKENIZEOPEN']._serialized_start=498
-  _globals['_DETOKENIZEOPEN']._serialized_end=800
-  _globals['_FUNCTIONSCHEMA']._serialized_start=802
-  _globals['_FUNCTIONSCHEMA']._serialized_end=852
-  _globals['_TOKENALTERNATIVES']._serialized_start=854
-  _globals['_TOKENALTERNATIVES']._serialized_end=924
-  _globals['_DETOKENIZECLOSE']._serialized_start=926
-  _globals['_DETOKENIZECLOSE']._serialized_end=1016
-  _globals['_DETOKENIZERESPONSE']._serialized_start=1019
-  _globals['_DETOKENIZERESPONSE']._serialized_end=1421
-  _globals['_OUTPUTDELTA']._serialized_start=1424
-  _globals['_OUTPUTDELTA']._serialized_end=1717
-  _globals['_TOOLCALLBEGIN']._serialized_start=1719
-  _globals['_TOOLCALLBEGIN']._serialized_end=1763
-  _globals['_TOOLCALLARGUMENTS']._serialized_start=1765
-  _globals['_TOOLCALLARGUMENTS']._serialized_end=1813
-  _globals['_TOOLCALLEND']._serialized_start=1815
-  _globals['_TOOLCALLEND']._serialized_end=1864
-  _globals['_TOKENBYTES']._serialized_start=1866
-  _globals['_TOKENBYTES']._serialized_end=1979
-  _globals['_STOPHIT']._serialized_start=1981
-  _globals['_STOPHIT']._serialized_end=2051
-  _globals['_DETOKENIZEFAILURE']._serialized_start=2053
-  _globals['_DETOKENIZEFAILURE']._serialized_end=2134
+  _globals['_DETOKENIZEOPEN']._serialized_end=841
+  _globals['_FUNCTIONSCHEMA']._serialized_start=843
+  _globals['_FUNCTIONSCHEMA']._serialized_end=893
+  _globals['_TOKENALTERNATIVES']._serialized_start=895
+  _globals['_TOKENALTERNATIVES']._serialized_end=965
+  _globals['_DETOKENIZECLOSE']._serialized_start=967
+  _globals['_DETOKENIZECLOSE']._serialized_end=1057
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1060
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1462
+  _globals['_OUTPUTDELTA']._serialized_start=1465
+  _globals['_OUTPUTDELTA']._serialized_end=1758
+  _globals['_TOOLCALLBEGIN']._serialized_start=1760
+  _globals['_TOOLCALLBEGIN']._serialized_end=1804
+  _globals['_TOOLCALLARGUMENTS']._serialized_start=1806
+  _globals['_TOOLCALLARGUMENTS']._serialized_end=1854
+  _globals['_TOOLCALLEND']._serialized_start=1856
+  _globals['_TOOLCALLEND']._serialized_end=1905
+  _globals['_TOKENBYTES']._serialized_start=1907
+  _globals['_TOKENBYTES']._serialized_end=2020
+  _globals['_STOPHIT']._serialized_start=2022
+  _globals['_STOPHIT']._serialized_end=2092
+  _globals['_DETOKENIZEFAILURE']._serialized_start=2094
+  _globals['_DETOKENIZEFAILURE']._serialized_end=2175
 # @@protoc_insertion_point(module_scope)

@@ -98,12 +98,22 @@ class DetokenizeOpen(_message.Message):
     TOKEN_BYTES_FIELD_NUMBER: _builtins.int
     PRIOR_ALTERNATIVES_FIELD_NUMBER: _builtins.int
     FUNCTIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Strictly increasing in the stream, never reused."""
     released_tokens: _builtins.int
     """How many of the prior ids had their text released; only text behind them is sent."""
     token_bytes: _builtins.bool
     """Answer also which bytes of the text each released token spells. Unset = text alone."""
+    request_id: _builtins.str
+    """Id of the request that the output belongs to, as on Attach; for the tokenizer's log alone, at most
+    128 characters, a longer one is not read. Empty = unknown.
+    """
+    traceparent: _builtins.str
+    """The request's trace, a W3C `traceparent`; for the tokenizer's log alone, a malformed one is not
+    read. Empty = none.
+    """
     @_builtins.property
     def decoder(self) -> _render_pb2.Decoder:
         """How ids become text, as Render made it."""
@@ -139,10 +149,12 @@ class DetokenizeOpen(_message.Message):
         token_bytes: _builtins.bool = ...,
         prior_alternatives: Global___TokenAlternatives | None = ...,
         functions: _abc.Iterable[Global___FunctionSchema] | None = ...,
+        request_id: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "prior_alternatives", b"prior_alternatives"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "functions", b"functions", "handle", b"handle", "prior_alternatives", b"prior_alternatives", "prior_token_ids", b"prior_token_ids", "released_tokens", b"released_tokens", "stop_strings", b"stop_strings", "token_bytes", b"token_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "functions", b"functions", "handle", b"handle", "prior_alternatives", b"prior_alternatives", "prior_token_ids", b"prior_token_ids", "released_tokens", b"released_tokens", "request_id", b"request_id", "stop_strings", b"stop_strings", "token_bytes", b"token_bytes", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,67 @@
+"""The canonical line of an output: one at its end, however it ended; no text is in it."""
+
+from collections import Counter
+from time import monotonic
+from typing import NamedTuple
+
+import structlog
+
+from headrace.rpc.call_metadata import MAX_REQUEST_ID_CHARACTERS
+from headrace.rpc.errors import ServiceError
+from headrace.telemetry.trace_context import read_trace_context
+from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen
+from tokenizer_svc.formatted_detokenizer import FormattedDetokenizer
+from tokenizer_svc.outputs import EndReason, OutputState
+
+_log = structlog.get_logger(__name__)
+
+
+class _Opened(NamedTuple):
+    """What of the line is known from the beginning; `began` in monotonic seconds."""
+
+    request_id: str
+    traceparent: str
+    model: str
+    began: float
+
+
+class OutputLog:
+    """The outputs of one stream; `ends` counts how those of all streams ended."""
+
+    def __init__(self, ends: Counter[EndReason]) -> None:
+        self._ends = ends
+        self._opened: dict[int, _Opened] = {}
+
+    def opened(self, request: DetokenizeOpen) -> None:
+        """An output is about to begin."""
+        self._opened[request.handle] = _Opened(
+            request.request_id, request.traceparent, request.decoder.model, monotonic()
+        )
+
+    def ended(
+        self,
+        handle: int,
+        reason: EndReason,
+        state: OutputState | None = None,
+        error: ServiceError | None = None,
+    ) -> None:
+        """An output is over; without `state` it was refused, for `error`."""
+        opened = self._opened.pop(handle)
+        self._ends[reason] += 1
+        failure = {} if error is None else {"error": error.label}
+        is_short = len(opened.request_id) <= MAX_REQUEST_ID_CHARACTERS
+        _log.info(
+            "output_ended",
+            request_id=opened.request_id if is_short else "",
+            trace_id=read_trace_context([opened.traceparent], []).trace_id,
+            model=opened.model,
+            reason=reason,
+            tokens=0 if state is None else state.consumed,
+            reasoning_tokens=_reasoning_tokens(state),
+            seconds=round(monotonic() - opened.began, 6),
+            **failure,
+        )
+
+
+def _reasoning_tokens(state: OutputState | None) -> int:
+    return state.reasoning_tokens if isinstance(state, FormattedDetokenizer) else 0
