@@ -28,7 +28,7 @@ from headrace.telemetry.settings import HealthSettings
 _log = structlog.get_logger(__name__)
 
 _BEAT_SECONDS = 0.25
-_BACKLOG = 64
+_BACKLOG = 1024
 _ROOT = Path(__file__).parents[2]
 """Where the package lies: the process imports what the service imports."""
 _LOOK_SECONDS = 0.5

@@ -1,12 +1,13 @@
 """The listener of the health port: who is connected, for how long, and how much each may ask.
 
-A connection reads a few kilobytes a turn, so that none holds up another; nothing is read from one
-that does not take its answers; one that makes no progress is closed. At most `MAX_CONNECTIONS` are
-open: for one more, the connection that has asked for nothing the longest is closed.
+From a connection little is read a turn and a second, so that none holds up another; nothing from
+one that does not take its answers; one that makes no progress is closed. At most `MAX_CONNECTIONS`
+are open: for one more, the connection that was answered the longest ago is closed.
 """
 
 import asyncio
 import time
+from dataclasses import dataclass
 from socket import socket
 
 from headrace.telemetry.health_http1 import Http1
@@ -14,22 +15,35 @@ from headrace.telemetry.health_http2 import PREFACE, Http2
 from headrace.telemetry.health_view import HealthView
 
 MAX_CONNECTIONS = 128
-_BACKLOG = 64
-_READ_BYTES = 4096
+BACKLOG = 1024
+"""Connections that wait to be accepted: a probe behind a burst is not turned away."""
+_ACCEPTS_A_TURN = 16
+_READ_BYTES = 1024
+_BYTES_A_TICK = 8192
+"""What a connection may send between two ticks: dozens of probes."""
 _TICK_SECONDS = 0.5
-_PROGRESS_SECONDS = 5.0
-"""For the first request, for the rest of one that has begun, for taking an answer."""
-_IDLE_SECONDS = 120.0
-"""Between requests: more than scrapes are apart."""
-_LINGER_SECONDS = 1.0
-"""For the client to close, behind a last answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection may make no progress, in seconds.
+
+    `progress` is for the first request, for the rest of one that has begun, and for taking an
+    answer; `idle` between requests, more than scrapes are apart; `linger` for the client to close,
+    behind a last answer.
+    """
+
+    progress: float = 5.0
+    idle: float = 120.0
+    linger: float = 1.0
 
 
 class Crowd:
     """All connections."""
 
-    def __init__(self, view: HealthView) -> None:
+    def __init__(self, view: HealthView, patience: Patience) -> None:
         self.view = view
+        self.patience = patience
         self._members: set[Connection] = set()
 
     def enter(self, connection: "Connection") -> None:
@@ -60,9 +74,10 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._is_paused = False
         self._is_over = False
+        self._bytes_this_tick = 0
         self.active_at = time.monotonic()
         """When it last got an answer, at first when it came; in seconds of the monotonic clock."""
-        self._patience = _PROGRESS_SECONDS
+        self._seconds = crowd.patience.progress
         self._since = self.active_at
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -87,6 +102,8 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes have arrived."""
         if self._is_over:
             return
+        self._bytes_this_tick += nbytes
+        self._read_or_rest()
         data = bytes(self._buffer[:nbytes])
         if self._speaker is None:
             data = self._first_bytes = self._first_bytes + data
@@ -104,24 +121,24 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The client does not take what it asked for: nothing more is read from it."""
         self._is_paused = True
-        self._expect_progress(_PROGRESS_SECONDS)
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._expect_progress(self._crowd.patience.progress)
+        self._read_or_rest()
 
     def resume_writing(self) -> None:
         """It took it."""
         self._is_paused = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-            self._go_on()
+        self._read_or_rest()
+        self._go_on()
 
     def tick(self, now: float) -> None:
         """Close the connection where it makes no progress; tell what has changed."""
+        self._bytes_this_tick = 0
+        self._read_or_rest()
         if isinstance(self._speaker, Http2) and not self._is_paused:
             self._write(self._speaker.tell_changes())
             if self._speaker.is_watched:
                 return
-        if now - self._since > self._patience:
+        if now - self._since > self._seconds:
             if isinstance(self._speaker, Http2):
                 self._write(self._speaker.close())
             self.abort() if self._is_paused or self._is_over else self._end()
@@ -133,7 +150,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Answer what can be answered, and set how long may pass until the next progress."""
-        speaker = self._speaker
+        speaker, patience = self._speaker, self._crowd.patience
         while isinstance(speaker, Http1) and not self._is_paused:
             answer = speaker.next_answer()
             if answer is None:
@@ -144,9 +161,9 @@ class Connection(asyncio.BufferedProtocol):
         if speaker.is_over:
             self._end()
         elif not speaker.is_waiting:
-            self._expect_progress(_IDLE_SECONDS)
-        elif self._patience == _IDLE_SECONDS:
-            self._expect_progress(_PROGRESS_SECONDS)
+            self._expect_progress(patience.idle)
+        elif self._seconds == patience.idle:
+            self._expect_progress(patience.progress)
 
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None and not self._transport.is_closing():
@@ -158,22 +175,37 @@ class Connection(asyncio.BufferedProtocol):
         self._is_over = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
-            self._expect_progress(_LINGER_SECONDS)
+            self._expect_progress(self._crowd.patience.linger)
 
     def _expect_progress(self, seconds: float) -> None:
         self._since = time.monotonic()
-        self._patience = seconds
+        self._seconds = seconds
+
+    def _read_or_rest(self) -> None:
+        """Read on, unless the client takes no answers or has sent enough for now."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._is_paused or self._bytes_this_tick > _BYTES_A_TICK:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
 
 def _active_at(connection: Connection) -> float:
     return connection.active_at
 
 
-async def serve_health(listener: socket, view: HealthView) -> None:
+async def serve_health(
+    listener: socket, view: HealthView, patience: Patience | None = None
+) -> None:
     """Answer whoever connects to `listener`, until cancelled."""
-    crowd = Crowd(view)
+    crowd = Crowd(view, patience or Patience())
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(crowd), sock=listener, backlog=_BACKLOG)
+    server = await loop.create_server(
+        lambda: Connection(crowd), sock=listener, backlog=_ACCEPTS_A_TURN
+    )
+    # The loop takes the backlog for how many connections to accept in one turn, too.
+    listener.listen(BACKLOG)
     async with server:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
