@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge.http_server import EdgeServer
+from edge.metrics import EdgeMetrics
 from edge.settings import (
     AdmissionSettings,
     BackendSettings,
@@ -17,6 +18,9 @@ from edge.settings import (
 )
 from headrace.access.settings import GenerationKeysSettings
 from headrace.client.answers import ChatBackend
+from headrace.runtime.identity import Identity
+from headrace.telemetry.service import Telemetry
+from headrace.telemetry.spans import NoTracing, Tracing
 from tests.support.fake_backend import MODEL
 
 CHAT = "/v1/chat/completions"
@@ -26,7 +30,7 @@ HELLO: Mapping[str, Any] = {
 }
 
 
-_PLAIN_GROUPS = ("limits", "profiles", "hosts", "aliases")
+_PLAIN_GROUPS = ("limits", "profiles", "hosts", "aliases", "telemetry")
 
 
 def edge_settings(**groups: Mapping[str, Any]) -> EdgeSettings:
@@ -43,10 +47,11 @@ def edge_settings(**groups: Mapping[str, Any]) -> EdgeSettings:
 
 @asynccontextmanager
 async def running_edge(
-    backend: ChatBackend, /, **groups: Mapping[str, Any]
+    backend: ChatBackend, /, tracing: Tracing | None = None, **groups: Mapping[str, Any]
 ) -> AsyncIterator[EdgeServer]:
     """An edge that listens, closed at the end."""
-    server = EdgeServer(edge_settings(**groups), backend)
+    telemetry = Telemetry(EdgeMetrics(Identity()), tracing or NoTracing())
+    server = EdgeServer(edge_settings(**groups), backend, telemetry)
     await server.start()
     try:
         yield server
