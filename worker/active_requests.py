@@ -1,7 +1,7 @@
 """The worker's table of running requests: who runs, until when, and how each one ended.
 
 An entry is made when a request is accepted and released exactly once, by its owner: the session of
-the shared stream, or the Generate call. Releasing writes the request's canonical log line.
+the shared stream, or the Generate call. Releasing ends the request's report.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import structlog
-
 from headrace.access.limits import Lease
 from headrace.rpc.errors import ServiceError
+from headrace.rpc.frame_stream import FrameCounts
 from headrace.worker.v1.generation_pb2 import GenerationRequest
-from worker.engine.seam import EngineRequest, StartedEvent
-
-_log = structlog.get_logger("worker.request")
+from worker.engine.seam import EndedEvent, EngineRequest, StartedEvent
+from worker.events import outcome_label
+from worker.request_end import RequestEnd
+from worker.request_report import RequestReport, RequestReports
 
 
 @dataclass(slots=True)
@@ -24,21 +24,46 @@ class ActiveRequest:
     """One running request; `open_keys` are its outputs that have not ended."""
 
     request: EngineRequest
-    submitted_at: float
+    report: RequestReport
     open_keys: set[int] = field(default_factory=set)
     lease: Lease | None = None
     started: StartedEvent | None = None
     output_tokens: int = 0
+    longest_output: int = 0
     outcomes: list[str] = field(default_factory=list)
+    failure: ServiceError | None = None
+    refusal: ServiceError | None = None
+    abort_cause: str | None = None
+    model: str = ""
+    due_at: float | None = None
     deadline: asyncio.TimerHandle | None = None
     counted_tokens: int = 0
     """Those of outputs that have not ended yet too; counted for limited callers only."""
 
+    def start(self, event: StartedEvent) -> None:
+        """An output was taken up; what is told of the request is the first one's."""
+        if self.started is None:
+            self.started = event
+
+    def end_output(self, event: EndedEvent) -> None:
+        """An output ended."""
+        self.open_keys.discard(event.key)
+        self.output_tokens += event.num_output_tokens
+        self.longest_output = max(self.longest_output, event.num_output_tokens)
+        self.outcomes.append(outcome_label(event))
+        self.failure = self.failure or event.error
+
     def refuse(self, error: ServiceError) -> None:
         """The engine did not take it: nothing of it was computed, and nothing is charged."""
         self.outcomes.append(error.label)
+        self.refusal = error
         if self.lease is not None:
             self.lease.close(0, time.monotonic())
+
+    @property
+    def is_due(self) -> bool:
+        """Its time has run out."""
+        return self.due_at is not None and time.monotonic() >= self.due_at
 
     @property
     def used_tokens(self) -> int:
@@ -47,14 +72,24 @@ class ActiveRequest:
 
 
 class RequestTable:
-    """All running requests of the process, over all streams and calls."""
+    """All running requests of the process, over all streams and calls, and what they add up to.
 
-    def __init__(self) -> None:
+    The counts only ever grow, so that any thread may read them.
+    """
+
+    def __init__(self, reports: RequestReports | None = None) -> None:
+        self.reports = reports or RequestReports()
         self._running: set[int] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self.aborted_outputs = 0
+        self.aborts: dict[str, int] = {}
         self.stray_entries = 0
+        self.frames = FrameCounts()
+        self.frame_tokens = 0
+        """Tokens in frames to edges."""
+        self.output_tokens = 0
+        """Tokens that engines gave for open outputs, over streams and calls."""
 
     @property
     def num_running(self) -> int:
@@ -71,26 +106,35 @@ class RequestTable:
         request: EngineRequest,
         on_deadline: Callable[[], None],
         lease: Lease | None = None,
+        report: RequestReport | None = None,
     ) -> ActiveRequest:
         """Enter a request; `on_deadline` is called when its remaining time has passed.
 
         The lease, its part in its caller's limits, is closed when it is released.
         """
-        loop = asyncio.get_running_loop()
         active = ActiveRequest(
             request=request,
-            submitted_at=loop.time(),
+            report=report or self.reports.begin(wire),
             open_keys=set(request.keys),
             lease=lease,
+            model=wire.model,
         )
         if wire.HasField("remaining_ms"):
-            active.deadline = loop.call_later(wire.remaining_ms / 1000, on_deadline)
+            seconds = wire.remaining_ms / 1000
+            active.due_at = time.monotonic() + seconds
+            active.deadline = asyncio.get_running_loop().call_later(seconds, on_deadline)
         self._running.add(id(active))
         self._idle.clear()
         return active
 
+    def abort(self, active: ActiveRequest, num_outputs: int, cause: str) -> None:
+        """Note that outputs are aborted, and why."""
+        active.abort_cause = active.abort_cause or cause
+        self.aborted_outputs += num_outputs
+        self.aborts[cause] = self.aborts.get(cause, 0) + num_outputs
+
     def release(self, active: ActiveRequest) -> None:
-        """Take a request out and log how it went; a second release is a bug and raises."""
+        """Take a request out and report how it went; a second release is a bug and raises."""
         self._running.remove(id(active))
         if not self._running:
             self._idle.set()
@@ -98,18 +142,18 @@ class RequestTable:
             active.deadline.cancel()
         if active.lease is not None:
             active.lease.close(active.used_tokens, time.monotonic())
-        started = active.started
-        _log.info(
-            "request_ended",
-            request_id=active.request.request_id,
-            trace_id=active.request.trace.trace_id,
-            outcomes=active.outcomes,
-            prompt_tokens=len(active.request.prompt_token_ids),
-            cached_prompt_tokens=started.cached_prompt_tokens if started else 0,
-            output_tokens=active.output_tokens,
-            queue_ms=started.queue_ms if started else None,
-            prefill_ms=started.prefill_ms if started else None,
-            total_ms=round(
-                (asyncio.get_running_loop().time() - active.submitted_at) * 1000,
-            ),
+        if active.refusal is not None:
+            active.report.refuse(active.refusal)
+            return
+        active.report.end(
+            RequestEnd(
+                request=active.request,
+                model=active.model,
+                started=active.started,
+                outcomes=active.outcomes,
+                output_tokens=max(active.output_tokens, active.request.progress.num_output_tokens),
+                longest_output=active.longest_output,
+                failure=active.failure,
+                abort_cause=active.abort_cause,
+            )
         )

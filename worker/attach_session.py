@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable
 
+from headrace.access.limits import Lease
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError, reason_label
 from headrace.rpc.frame_stream import FrameCall, FrameStream, FrameViolationError
 from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
+from headrace.telemetry.trace_context import TraceContext
 from headrace.worker.v1.attach_pb2 import AttachRequest, AttachResponse, Submission
 from worker.active_requests import ActiveRequest, RequestTable
 from worker.attach_outbox import AttachOutbox
-from worker.engine.seam import EndedEvent, Engine, EngineEvents
+from worker.engine.seam import EndedEvent, Engine, EngineEvents, EngineRequest
 from worker.events import (
     ended_to_proto,
     failed_terminal,
     logprobs_to_proto,
     only_open,
-    outcome_label,
     started_to_proto,
 )
 from worker.request_gate import KeyExpiredError, RequestGate
@@ -50,13 +51,15 @@ class AttachSession:
         self._stream: FrameStream[AttachRequest, AttachResponse] = FrameStream(
             call, self._outbox, self._on_frame, identity, peer="edge", timing=timing
         )
+        self._stream.counts = table.frames
 
     async def run(self) -> None:
         """Serve until the stream ends; then nothing of it is left."""
         try:
             await self._stream.run()
         finally:
-            self._abort(list(self._open), errors_pb2.ERROR_REASON_CLIENT_CANCELLED)
+            reason = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
+            self._abort(list(self._open), reason, "stream_ended")
 
     def drain(self) -> None:
         """Take nothing new, and say so."""
@@ -72,7 +75,7 @@ class AttachSession:
             self._submit(submission)
         if frame.aborted_handles:
             reason = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
-            num_ended = self._abort(frame.aborted_handles, reason)
+            num_ended = self._abort(frame.aborted_handles, reason, "caller")
             self._table.stray_entries += len(frame.aborted_handles) - num_ended
         if not self._outbox.is_empty:
             self._stream.wake()
@@ -96,18 +99,18 @@ class AttachSession:
                 self._outbox.end(failed_terminal(handle, error))
 
     def _open_request(self, submission: Submission) -> None:
-        if self._draining:
-            raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker is shutting down")
         wire = submission.request
+        report = self._table.reports.begin(wire, self._requests.caller)
         try:
-            request, lease = self._requests.accept(wire, submission.first_handle, self._engine.info)
-        except KeyExpiredError as error:
-            self._expire()
-            message = "the key with which this stream was opened is not known any more"
-            raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, message) from error
+            request, lease = self._accept(submission, report.trace)
+        except ServiceError as error:
+            report.refuse(error)
+            raise
         # Entered before the engine has it: an engine may report from within submit.
         self._outbox.accept(request.keys)
-        active = self._table.open(wire, request, lambda: self._deadline(request.keys), lease)
+        active = self._table.open(
+            wire, request, lambda: self._deadline(request.keys), lease, report
+        )
         self._open.update(dict.fromkeys(request.keys, active))
         try:
             self._engine.submit(request, self)
@@ -115,6 +118,18 @@ class AttachSession:
             active.refuse(error)
             self._table.release(active)
             raise
+
+    def _accept(self, submission: Submission, trace: TraceContext) -> tuple[EngineRequest, Lease]:
+        """What the stream's key allows. Raises ServiceError."""
+        if self._draining:
+            raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker is shutting down")
+        wire, info = submission.request, self._engine.info
+        try:
+            return self._requests.accept(wire, submission.first_handle, info, trace)
+        except KeyExpiredError as error:
+            self._expire()
+            message = "the key with which this stream was opened is not known any more"
+            raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, message) from error
 
     def _expire(self) -> None:
         """The stream's key was removed: what runs may end, and the peer comes back with another."""
@@ -124,18 +139,20 @@ class AttachSession:
             self.finish()
 
     def _deadline(self, keys: Iterable[int]) -> None:
-        self._abort(keys, errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED)
+        self._abort(keys, errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "deadline")
         self._stream.wake()
 
-    def _abort(self, handles: Iterable[int], reason: "errors_pb2.ErrorReason.ValueType") -> int:
+    def _abort(
+        self, handles: Iterable[int], reason: "errors_pb2.ErrorReason.ValueType", cause: str
+    ) -> int:
         """End outputs at once and tell the engine; returns how many were open."""
         # A peer may name a handle twice; only the first time is it known.
         known = [handle for handle in dict.fromkeys(handles) if handle in self._open]
         if known:
             self._engine.abort(self, known)
-            self._table.aborted_outputs += len(known)
         error = ServiceError(reason, f"the request was ended: {reason_label(reason)}")
         for handle in known:
+            self._table.abort(self._open[handle], 1, cause)
             self._end(EndedEvent(handle, error=error))
         return len(known)
 
@@ -145,16 +162,18 @@ class AttachSession:
             events, strays = only_open(events, self._open)
             self._table.stray_entries += strays
         for started in events.started:
-            self._open[started.key].started = started
+            self._open[started.key].start(started)
             self._outbox.start(started_to_proto(started, started.key))
         if self._requests.counts_tokens:
             for key, count in zip(events.keys, events.counts, strict=True):
                 self._open[key].counted_tokens += count
+        self._table.output_tokens += len(events.token_ids)
         if self._outbox.pending_tokens > MAX_PENDING_TOKENS:
             self._refuse_slow(events)
         elif events.keys:
             logprobs = [logprobs_to_proto(key, entry) for key, entry in events.logprobs.items()]
             self._outbox.tokens(events.keys, events.counts, events.token_ids, logprobs)
+            self._table.frame_tokens += len(events.token_ids)
         for ended in events.ended:
             if ended.key in self._open:
                 self._end(ended)
@@ -169,14 +188,12 @@ class AttachSession:
 
     def _refuse_slow(self, events: EngineEvents) -> None:
         # The edge takes no frames: single requests end, the stream lives.
-        self._abort(events.keys, errors_pb2.ERROR_REASON_OVERLOADED)
+        self._abort(events.keys, errors_pb2.ERROR_REASON_OVERLOADED, "slow_reader")
 
     def _end(self, event: EndedEvent) -> None:
         active = self._open.pop(event.key)
         self._outbox.end(ended_to_proto(event, event.key))
-        active.open_keys.discard(event.key)
-        active.output_tokens += event.num_output_tokens
-        active.outcomes.append(outcome_label(event))
+        active.end_output(event)
         if not active.open_keys:
             self._table.release(active)
         if self._is_expired and not self._open:

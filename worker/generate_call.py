@@ -9,12 +9,11 @@ from headrace.rpc.limits import MAX_PENDING_TOKENS
 from headrace.worker.v1.generate_pb2 import GenerateResponse, OutputTokens
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from worker.active_requests import ActiveRequest, RequestTable
-from worker.engine.seam import EndedEvent, Engine, EngineEvents, EngineRequest
+from worker.engine.seam import EndedEvent, Engine, EngineEvents
 from worker.events import (
     ended_to_proto,
     logprobs_to_proto,
     only_open,
-    outcome_label,
     started_to_proto,
 )
 from worker.request_gate import RequestGate
@@ -46,12 +45,11 @@ class GenerateCall:
 
         Leaving early, for whatever reason, aborts what still runs.
         """
-        request, lease = self._requests.accept(wire, 0, self._engine.info)
-        active = self._table.open(wire, request, self._deadline, lease)
-        self._open = dict.fromkeys(request.keys, active)
-        self._weight = 1 + (request.logprobs or 0)
+        active = self._accept(wire)
+        self._open = dict.fromkeys(active.request.keys, active)
+        self._weight = 1 + (active.request.logprobs or 0)
         try:
-            self._submit(request, active)
+            self._submit(active)
             while self._open or self._events:
                 await self._wake.wait()
                 self._wake.clear()
@@ -64,32 +62,51 @@ class GenerateCall:
         finally:
             self._leave(active)
 
-    def _submit(self, request: EngineRequest, active: ActiveRequest) -> None:
+    def _accept(self, wire: GenerationRequest) -> ActiveRequest:
+        report = self._table.reports.begin(wire, self._requests.caller)
         try:
-            self._engine.submit(request, self)
+            request, lease = self._requests.accept(wire, 0, self._engine.info, report.trace)
+        except ServiceError as error:
+            report.refuse(error)
+            raise
+        return self._table.open(wire, request, self._deadline, lease, report)
+
+    def _submit(self, active: ActiveRequest) -> None:
+        try:
+            self._engine.submit(active.request, self)
         except ServiceError as error:
             active.refuse(error)
             self._open = {}
             raise
 
     def _leave(self, active: ActiveRequest) -> None:
-        self._abort(self._failure.label if self._failure else "client_cancelled")
+        if self._failure is not None:
+            # One of several outputs failed: the others are of no use.
+            self._abort(self._failure, "failed")
+        elif active.is_due:
+            # The caller's own clock may have ended the call before this one did.
+            self._abort(_time_ran_out(), "deadline")
+        else:
+            left = ServiceError(errors_pb2.ERROR_REASON_CLIENT_CANCELLED, "the caller has left")
+            self._abort(left, "caller")
         self._table.release(active)
 
-    def _abort(self, outcome: str) -> None:
+    def _abort(self, error: ServiceError, cause: str) -> None:
         opened, self._open = self._open, {}
-        if opened:
-            self._engine.abort(self, list(opened))
-            self._table.aborted_outputs += len(opened)
-            next(iter(opened.values())).outcomes.append(outcome)
+        if not opened:
+            return
+        self._engine.abort(self, list(opened))
+        self._table.abort(next(iter(opened.values())), len(opened), cause)
+        for key, active in opened.items():
+            active.end_output(EndedEvent(key, error=error))
 
     def _deadline(self) -> None:
-        self._fail(errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "the request's time ran out")
+        self._fail(_time_ran_out(), "deadline")
 
-    def _fail(self, reason: "errors_pb2.ErrorReason.ValueType", message: str) -> None:
+    def _fail(self, error: ServiceError, cause: str) -> None:
         # The engine is told at once: the caller may be slow to take what was written before.
-        self._failure = ServiceError(reason, message)
-        self._abort(self._failure.label)
+        self._failure = error
+        self._abort(error, cause)
         self._wake.set()
 
     def on_events(self, events: EngineEvents) -> None:
@@ -99,6 +116,9 @@ class GenerateCall:
         if self._requests.counts_tokens:
             for key, count in zip(events.keys, events.counts, strict=True):
                 self._open[key].counted_tokens += count
+        for started in events.started:
+            self._open[started.key].start(started)
+        self._table.output_tokens += len(events.token_ids)
         for ended in events.ended:
             self._close(ended)
         self._events.append(events)
@@ -106,14 +126,12 @@ class GenerateCall:
         self._num_waiting += sum(events.counts) * self._weight
         if self._num_waiting > MAX_PENDING_TOKENS and self._failure is None:
             self._events.clear()
-            self._fail(
-                errors_pb2.ERROR_REASON_OVERLOADED, "the caller does not take what is generated"
-            )
+            message = "the caller does not take what is generated"
+            error = ServiceError(errors_pb2.ERROR_REASON_OVERLOADED, message)
+            self._fail(error, "slow_reader")
 
     def _close(self, ended: EndedEvent) -> None:
-        active = self._open.pop(ended.key)
-        active.output_tokens += ended.num_output_tokens
-        active.outcomes.append(outcome_label(ended))
+        self._open.pop(ended.key).end_output(ended)
         self._failure = self._failure or ended.error
 
     def _responses(self, events: EngineEvents) -> list[GenerateResponse]:
@@ -135,3 +153,7 @@ class GenerateCall:
             if event.error is None
         ]
         return responses
+
+
+def _time_ran_out() -> ServiceError:
+    return ServiceError(errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "the request's time ran out")

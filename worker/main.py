@@ -18,7 +18,7 @@ from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
 from headrace.telemetry.health_port import open_health
 from headrace.telemetry.health_report import HealthReport
-from headrace.telemetry.service import open_telemetry
+from headrace.telemetry.service import Telemetry, open_telemetry
 from headrace.worker.v1.service_pb2 import DESCRIPTOR
 from headrace.worker.v1.service_pb2_grpc import add_GenerationServiceServicer_to_server
 from worker.engine.paced import PacedEngine
@@ -26,6 +26,7 @@ from worker.engine.seam import Engine
 from worker.engine.tensorrt_llm.engine import TensorRtLlmEngine
 from worker.engine.tensorrt_llm.library import open_library
 from worker.metrics import WorkerMetrics
+from worker.request_report import RequestReports
 from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
 
@@ -76,16 +77,16 @@ async def serve(
 ) -> None:
     """Start `engine` and serve it as `run` does; `on_listening` is told the port."""
     health = health or HealthReport()
-    metrics = WorkerMetrics(Identity())
+    metrics = WorkerMetrics(Identity(), settings.telemetry.tracing.provider_name)
     health.render = metrics.render
-    async with open_telemetry(settings.telemetry, metrics):
-        await _serve(settings, engine, metrics.identity, stop, on_listening, health)
+    async with open_telemetry(settings.telemetry, metrics) as telemetry:
+        await _serve(settings, engine, telemetry, stop, on_listening, health)
 
 
 async def _serve(
     settings: WorkerSettings,
     engine: Engine,
-    identity: Identity,
+    telemetry: Telemetry[WorkerMetrics],
     stop: asyncio.Event,
     on_listening: Callable[[int], None] | None,
     health: HealthReport,
@@ -96,7 +97,9 @@ async def _serve(
     keys = open_key_ring(settings.keys)
     gate = KeyGate(keys)
     unbounded = settings.keys.unbounded_answer_tokens
-    servicer = WorkerServicer(engine, identity, timing, gate, unbounded)
+    identity = telemetry.metrics.identity
+    reports = RequestReports(telemetry.tracing, telemetry.metrics)
+    servicer = WorkerServicer(engine, identity, timing, gate, unbounded, reports)
     server = GrpcServer(
         settings.host, settings.port, [_SERVICE], tls=settings.tls, interceptors=gate.interceptors
     )

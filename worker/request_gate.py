@@ -14,6 +14,7 @@ from headrace.access.limits import Lease
 from headrace.access.refusals import worded_limits
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from headrace.telemetry.trace_context import TraceContext
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from worker.engine.seam import EngineRequest, ModelInfo
 from worker.request_mapping import engine_request
@@ -34,11 +35,14 @@ class RequestGate:
         self._gate = gate
         self._key = key
         self._unbounded_answer_tokens = unbounded_answer_tokens
-        self.counts_tokens = gate.holder_of(key).allowance.counts_tokens
+        holder = gate.holder_of(key)
+        self.caller = holder.caller
+        """Who it is, as known when the stream or call began."""
+        self.counts_tokens = holder.allowance.counts_tokens
         """Whether any request's tokens must be counted while it runs."""
 
     def accept(
-        self, wire: GenerationRequest, first_key: int, info: ModelInfo
+        self, wire: GenerationRequest, first_key: int, info: ModelInfo, trace: TraceContext
     ) -> tuple[EngineRequest, Lease]:
         """The engine's request, and its part in the caller's limits, which is the taker's to close.
 
@@ -49,7 +53,7 @@ class RequestGate:
         caller = holder.caller
         wire.model = chosen_name(info, caller, wire.model)
         _speak_for(caller, wire, info)
-        request = engine_request(wire, first_key, info)
+        request = engine_request(wire, first_key, info, trace)
         tokens, least = self._estimate(wire, request)
         with worded_limits(caller, wire.model):
             lease = holder.allowance.admit(tokens, time.monotonic(), least=least)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from headrace.access.caller import ANYBODY
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from headrace.telemetry.trace_context import read_trace_context
+from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 from headrace.worker.v1.generation_pb2 import GenerationRequest
 from headrace.worker.v1.generation_pb2 import Guide as WireGuide
 from headrace.worker.v1.generation_pb2 import SamplingParams as WireSampling
@@ -52,8 +52,10 @@ OPTIONAL_FIELDS: Mapping[str, Callable[[GenerationRequest], bool]] = {
 """Fields that an engine may not honour, and whether a request uses them."""
 
 
-def engine_request(request: GenerationRequest, first_key: int, info: ModelInfo) -> EngineRequest:
-    """Validate a request against what the engine serves.
+def engine_request(
+    request: GenerationRequest, first_key: int, info: ModelInfo, trace: TraceContext = NO_TRACE
+) -> EngineRequest:
+    """Validate a request against what the engine serves; `trace` is for the engine's own spans.
 
     Raises ServiceError: model_not_found, unsupported_parameter, invalid_request or
     context_length_exceeded, naming parameter, bound and value.
@@ -85,7 +87,7 @@ def engine_request(request: GenerationRequest, first_key: int, info: ModelInfo) 
         cache_salt=request.cache_salt,
         priority=request.priority,
         adapter="" if name == info.model else name,
-        trace=read_trace_context([request.traceparent], [request.tracestate]),
+        trace=trace,
     )
 
 

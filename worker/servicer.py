@@ -16,6 +16,7 @@ from worker.attach_session import AttachSession
 from worker.engine.seam import Engine
 from worker.generate_call import GenerateCall
 from worker.request_gate import RequestGate
+from worker.request_report import RequestReports
 from worker.served_names import admitted_names, chosen_name
 
 
@@ -29,6 +30,7 @@ class WorkerServicer(GenerationServiceServicer):
         timing: FrameTiming,
         gate: KeyGate | None = None,
         unbounded_answer_tokens: int = 1024,
+        reports: RequestReports | None = None,
     ) -> None:
         """`gate` knows the callers; without one everybody may do everything."""
         self._gate = gate or KeyGate()
@@ -38,7 +40,7 @@ class WorkerServicer(GenerationServiceServicer):
         self._timing = timing
         self._sessions: set[AttachSession] = set()
         self._draining = False
-        self.table = RequestTable()
+        self.table = RequestTable(reports)
 
     async def Attach(  # type: ignore[override] # noqa: N802 (gRPC's name; writes by context)
         self, request_iterator: object, context: grpc.aio.ServicerContext
@@ -65,10 +67,13 @@ class WorkerServicer(GenerationServiceServicer):
         self, request: GenerateRequest, context: grpc.aio.ServicerContext
     ) -> None:
         """Serve one request."""
-        if self._draining:
-            raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker is shutting down")
         wire = _with_metadata(request.request, context)
-        call = GenerateCall(self._engine, self.table, self._requests(context))
+        requests = self._requests(context)
+        if self._draining:
+            error = ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker is shutting down")
+            self.table.reports.begin(wire, requests.caller).refuse(error)
+            raise error
+        call = GenerateCall(self._engine, self.table, requests)
         await call.run(wire, context.write)
 
     async def GetModel(  # noqa: N802 (gRPC's name)

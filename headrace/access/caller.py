@@ -5,6 +5,8 @@ from typing import Literal, TypeAlias
 
 TenantClass: TypeAlias = Literal["anonymous", "trusted", "limited", "unlimited"]
 
+_SALT = "tenant:"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -42,7 +44,7 @@ class Caller:
 
         Tenants' names are bounded in the key file. Empty for the common cache.
         """
-        return f"tenant:{self.tenant}" if self.tenant else ""
+        return f"{_SALT}{self.tenant}" if self.tenant else ""
 
     @property
     def tenant_class(self) -> TenantClass:
@@ -52,6 +54,12 @@ class Caller:
         if self.is_trusted:
             return "trusted"
         return "unlimited" if self.limits == Limits() else "limited"
+
+    def tenant_of(self, cache_salt: str) -> str:
+        """Whose request it is that came with this salt; a trusted caller says so by the salt."""
+        if self.is_trusted or self.key_id is None:
+            return cache_salt.removeprefix(_SALT) if cache_salt.startswith(_SALT) else ""
+        return self.tenant
 
     def may_use(self, model: str) -> bool:
         """Whether the key admits a model, by the name that the caller or an alias gives it."""

@@ -1,6 +1,7 @@
 """An engine that does what the test tells it, through the real seam."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
@@ -62,12 +63,20 @@ class ScriptedEngine:
     def abort(self, sink: EventSink, keys: Sequence[int]) -> None:
         self.aborted.extend(keys)
 
+    def feed(self, key: int) -> None:
+        """Note that an output is fed to the model."""
+        self._request(key).progress.fed(time.monotonic())
+
     def start_output(self, key: int) -> None:
         """Say that an output was taken up."""
+        progress = self._request(key).progress
+        progress.fed(time.monotonic())
+        progress.first_token(time.monotonic())
         self._sink(key).on_events(EngineEvents(started=[StartedEvent(key, 5, 2, 1, 3)]))
 
     def emit(self, key: int, *token_ids: int) -> None:
         """Emit tokens of one output in one iteration."""
+        self._request(key).progress.num_output_tokens += len(token_ids)
         events = EngineEvents(keys=[key], counts=[len(token_ids)], token_ids=list(token_ids))
         self._sink(key).on_events(events)
 
@@ -78,11 +87,15 @@ class ScriptedEngine:
             finish_reason=FINISH_REASON_STOP if at_end_token else FINISH_REASON_LENGTH,
             stop_token_id=END_TOKEN if at_end_token else None,
         )
+        self._request(key).progress.last_token_at = time.monotonic()
         self._sink(key).on_events(EngineEvents(ended=[ended]))
 
     def fail(self, key: int, error: ServiceError) -> None:
         """Fail one output."""
         self._sink(key).on_events(EngineEvents(ended=[EndedEvent(key, error=error)]))
+
+    def _request(self, key: int) -> EngineRequest:
+        return next(request for request, _ in self.submitted if key in request.keys)
 
     def _sink(self, key: int) -> EventSink:
         return next(sink for request, sink in self.submitted if key in request.keys)

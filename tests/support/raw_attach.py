@@ -21,6 +21,7 @@ from headrace.worker.v1.service_pb2_grpc import (
     add_GenerationServiceServicer_to_server,
 )
 from worker.engine.seam import Engine
+from worker.request_report import RequestReports
 from worker.servicer import WorkerServicer
 
 
@@ -44,11 +45,13 @@ async def running_worker(
     timing: FrameTiming | None = None,
     tls: ServerTlsSettings | None = None,
     keys: KeyRing | None = None,
+    reports: RequestReports | None = None,
 ) -> AsyncIterator[RunningWorker]:
     """Serve an engine over real gRPC on loopback."""
     await engine.start()
     gate = KeyGate(keys)
-    servicer = WorkerServicer(engine, Identity(), timing or FrameTiming(), gate)
+    timing = timing or FrameTiming()
+    servicer = WorkerServicer(engine, Identity(), timing, gate, reports=reports)
     names = ["headrace.worker.v1.GenerationService"]
     server = GrpcServer("127.0.0.1", 0, names, tls=tls, interceptors=gate.interceptors)
     server.add(add_GenerationServiceServicer_to_server, servicer)

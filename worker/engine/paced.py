@@ -7,6 +7,7 @@ sampling option is honoured by doing nothing, and every log probability is 0.
 
 import asyncio
 import bisect
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ class PacedEngine:
                 f"the engine's queue is full: {len(self._waiting)} outputs wait, "
                 f"max_queued_outputs is {self._settings.max_queued_outputs}",
             )
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for key in request.keys:
             output = _Output(
                 key=key,
@@ -219,14 +220,17 @@ class PacedEngine:
             # A tick that came late does not make the next one late; a second behind is forgiven.
             due = max(due + interval, loop.time() - 1.0)
             await asyncio.sleep(max(0.0, due - loop.time()))
-            self._admit(loop.time())
-            self._tick(loop.time())
+            # Not the loop's own time, which may be as old as the turn.
+            now = time.monotonic()
+            self._admit(now)
+            self._tick(now)
 
     def _admit(self, now: float) -> None:
         while self._waiting and self._num_running < self._settings.max_running_outputs:
             sink, output = self._waiting.popleft()
             num_prompt = len(output.request.prompt_token_ids)
             output.started_at = now
+            output.request.progress.fed(now)
             output.first_token_at = now + num_prompt / self._settings.prefill_tokens_per_second
             self._prefilled_tokens += num_prompt
             self._num_running += 1
@@ -249,6 +253,7 @@ class PacedEngine:
             return False
         output.has_started = True
         output.first_token_at = now
+        output.request.progress.first_token(now)
         events.started.append(
             StartedEvent(
                 key=output.key,
@@ -267,6 +272,7 @@ class PacedEngine:
         if is_end and output.position < request.min_tokens:
             token_id, is_end = self._unending(output), False
         output.position += 1
+        request.progress.num_output_tokens += 1
         events.keys.append(output.key)
         events.counts.append(1)
         events.token_ids.append(token_id)
@@ -284,6 +290,7 @@ class PacedEngine:
 
     def _ended(self, output: _Output, stop_token_id: int | None, now: float) -> EndedEvent:
         first = now if output.first_token_at is None else output.first_token_at
+        output.request.progress.last_token_at = now
         return EndedEvent(
             key=output.key,
             finish_reason=FINISH_REASON_LENGTH if stop_token_id is None else FINISH_REASON_STOP,

@@ -70,6 +70,33 @@ class Guide:
         return f"guide.{self.kind}"
 
 
+@dataclass(slots=True)
+class RequestProgress:
+    """How far a request has come: its engine alone writes it, from whatever thread, as it happens.
+
+    Times in seconds of `time.monotonic`; None = not yet. Outputs share one: of the times until a
+    token comes the first output's is kept, of ends the last one's.
+    """
+
+    fed_at: float | None = None
+    """When it was first fed to the model."""
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    """When the last of the outputs ended that ended by themselves."""
+    num_output_tokens: int = 0
+    """Tokens generated so far, of all outputs, those that were aborted since included."""
+
+    def fed(self, now: float) -> None:
+        """An output is fed to the model."""
+        if self.fed_at is None:
+            self.fed_at = now
+
+    def first_token(self, now: float) -> None:
+        """An output has its first token."""
+        if self.first_token_at is None:
+            self.first_token_at = now
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """A validated request. Ids are below the vocabulary's size; `max_tokens` fits the context.
@@ -95,7 +122,9 @@ class EngineRequest:
     priority: int = 0
     adapter: str = ""
     trace: TraceContext = NO_TRACE
-    """What an engine with a tracing of its own hands on."""
+    """What an engine with a tracing of its own hands on: the worker's own span."""
+    progress: RequestProgress = field(default_factory=RequestProgress, compare=False)
+    """What the engine notes, for whoever reports on the request."""
 
     @property
     def keys(self) -> range:

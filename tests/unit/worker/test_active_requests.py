@@ -1,17 +1,19 @@
 """The table of running requests: entered once, released once, with one line each."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 import structlog
 
-from headrace.telemetry.trace_context import TraceContext
+from headrace.common.v1 import errors_pb2
+from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
+from headrace.rpc.errors import ServiceError
 from tests.support.raw_attach import generation
 from worker.active_requests import ActiveRequest, RequestTable
-from worker.engine.seam import EngineRequest, StartedEvent
+from worker.engine.seam import EndedEvent, EngineRequest, StartedEvent
 
 REQUEST = EngineRequest("r1", 5, [1, 2, 3], 10, n=2)
+CUT = EngineRequest("r2", 1, [1, 2, 3], 10)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -73,12 +75,19 @@ async def test_no_remaining_time_is_at_once_and_an_endless_one_is_no_error() -> 
 async def test_the_canonical_line_says_how_it_went() -> None:
     """One line a request, with counts, times and outcomes, and nothing of its text."""
     table = RequestTable()
+    wire = generation(traceparent=f"00-{TRACE}-00f067aa0ba902b7-01", cache_salt="tenant:acme")
     with structlog.testing.capture_logs() as logs:
-        trace = TraceContext(f"00-{TRACE}-00f067aa0ba902b7-01")
-        active = opened(table, replace(REQUEST, trace=trace))
-        active.started = StartedEvent(5, 3, 2, queue_ms=4, prefill_ms=6)
-        active.output_tokens = 7
-        active.outcomes += ["stop", "length"]
+        active = table.open(wire, REQUEST, lambda: None)
+        begin = active.report.submitted_at
+        progress = REQUEST.progress
+        progress.fed(begin - 1)
+        progress.fed(begin + 1)
+        progress.first_token(begin)
+        progress.last_token_at = begin
+        active.start(StartedEvent(5, 3, 2, queue_ms=4, prefill_ms=6))
+        active.start(StartedEvent(6, 3, 0, queue_ms=4, prefill_ms=6))
+        active.end_output(EndedEvent(5, finish_reason=FINISH_REASON_STOP, num_output_tokens=4))
+        active.end_output(EndedEvent(6, finish_reason=FINISH_REASON_LENGTH, num_output_tokens=3))
         table.release(active)
     (line,) = logs
 
@@ -87,11 +96,35 @@ async def test_the_canonical_line_says_how_it_went() -> None:
         "log_level": "info",
         "request_id": "r1",
         "trace_id": TRACE,
+        "tenant": "acme",
         "outcomes": ["stop", "length"],
+        "abort_cause": None,
         "prompt_tokens": 3,
         "cached_prompt_tokens": 2,
         "output_tokens": 7,
-        "queue_ms": 4,
-        "prefill_ms": 6,
+        "queue_ms": 0.0,
+        "prefill_ms": 0.0,
+        "decode_ms": 0.0,
         "total_ms": line["total_ms"],
     } == line
+
+
+async def test_a_request_that_was_cut_has_its_line_too() -> None:
+    """Of an aborted request it says why, how far it came, and what had been generated."""
+    table = RequestTable()
+    with structlog.testing.capture_logs() as logs:
+        active = table.open(generation(), CUT, lambda: None)
+        CUT.progress.fed(active.report.submitted_at)
+        CUT.progress.first_token(active.report.submitted_at)
+        CUT.progress.num_output_tokens = 11
+        active.start(StartedEvent(1, 3, 2, queue_ms=4, prefill_ms=6))
+        table.abort(active, 1, "stream_ended")
+        left = ServiceError(errors_pb2.ERROR_REASON_CLIENT_CANCELLED, "left")
+        active.end_output(EndedEvent(1, error=left))
+        table.release(active)
+    (line,) = logs
+
+    assert (["client_cancelled"], "stream_ended") == (line["outcomes"], line["abort_cause"])
+    assert 11 == line["output_tokens"]
+    assert line["decode_ms"] <= line["total_ms"]
+    assert (1, {"stream_ended": 1}) == (table.aborted_outputs, table.aborts)

@@ -29,8 +29,11 @@ class IterationEvents:
     ) -> None:
         """A token was drawn; the output's first one also reports its start."""
         events = self._of(sequence)
+        progress = sequence.request.progress
+        progress.num_output_tokens += 1
         if sequence.first_token_seconds is None:
             sequence.first_token_seconds = now_seconds
+            progress.first_token(now_seconds)
             events.started.append(_started(sequence, now_seconds))
         events.keys.append(sequence.key)
         events.counts.append(1)
@@ -54,6 +57,8 @@ class IterationEvents:
         request = sequence.request
         stop, length = finish_pb2.FINISH_REASON_STOP, finish_pb2.FINISH_REASON_LENGTH
         reason = length if stop_token_id is None else stop
+        if error is None:
+            request.progress.last_token_at = now_seconds
         event = EndedEvent(
             key=sequence.key,
             finish_reason=reason if error is None else None,

@@ -219,6 +219,7 @@ class Scheduler:
         for output in (sequence, *sequence.followers):
             if output.first_fed_seconds is None:
                 output.first_fed_seconds = now_seconds
+                output.request.progress.fed(now_seconds)
                 self.taken_up += 1
         insort(self._running, sequence, key=_RANK)
 

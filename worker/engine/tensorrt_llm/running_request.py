@@ -5,6 +5,7 @@ outputs does not end the task: the place is taken until the library says so, or 
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ _GONE = (AssertionError, AttributeError, ReferenceError, RuntimeError)
 
 @dataclass(slots=True, eq=False)
 class QueuedRequest:
-    """A request that was taken; times in seconds of the loop's clock.
+    """A request that was taken; times in seconds of `time.monotonic`.
 
     `rank` orders the queue, lowest first. `open_keys` are the outputs that somebody waits for.
     """
@@ -60,9 +61,9 @@ class RunningRequest:
         self._result = result
         self._outbox = outbox
         self._counts = counts
-        self._loop = asyncio.get_running_loop()
-        self._handed_at = self._loop.time()
+        self._handed_at = time.monotonic()
         self._first_at: dict[int, float] = {}
+        queued.request.progress.fed(self._handed_at)
         self._is_fanned_out = is_fanned_out(queued.request)
         outputs = 1 if self._is_fanned_out else queued.request.n
         self._cursors = {index: OutputCursor(queued.request, ends) for index in range(outputs)}
@@ -130,10 +131,12 @@ class RunningRequest:
         batch = self._outbox.batch(self.queued.sink)
         for key in self._keys(index):
             if key not in self._first_at:
-                self._first_at[key] = self._loop.time()
-                batch.started.append(self._started(key))
+                now = self._first_at[key] = time.monotonic()
+                self._request.progress.first_token(now)
+                batch.started.append(self._started(key, now))
             if delta.token_ids:
                 batch.add_tokens(key, delta)
+                self._request.progress.num_output_tokens += len(delta.token_ids)
             if delta.end is not None:
                 self._close(key, delta.end, index, batch)
 
@@ -146,18 +149,21 @@ class RunningRequest:
 
     def _close(self, key: int, end: CursorEnd, index: int, batch: SinkBatch) -> None:
         self.queued.open_keys.discard(key)
+        now = time.monotonic()
+        if end.error is None:
+            self._request.progress.last_token_at = now
         batch.ended.append(
             EndedEvent(
                 key=key,
                 finish_reason=end.finish_reason,
                 error=end.error,
                 stop_token_id=end.stop_token_id,
-                decode_ms=_milliseconds(self._loop.time() - self._first_at[key]),
+                decode_ms=_milliseconds(now - self._first_at[key]),
                 num_output_tokens=self._cursors[index].num_sent,
             )
         )
 
-    def _started(self, key: int) -> StartedEvent:
+    def _started(self, key: int, now: float) -> StartedEvent:
         """Times are those seen from here: the library's own queue is part of its prefill."""
         num_prompt = len(self._request.prompt_token_ids)
         is_copy = self._is_fanned_out and key != self._request.first_key
@@ -167,7 +173,7 @@ class RunningRequest:
             prompt_tokens=num_prompt,
             cached_prompt_tokens=max(min(cached, num_prompt - 1), 0),
             queue_ms=_milliseconds(self._handed_at - self.queued.submitted_at),
-            prefill_ms=_milliseconds(self._loop.time() - self._handed_at),
+            prefill_ms=_milliseconds(now - self._handed_at),
         )
 
     def num_sent(self, key: int) -> int:
