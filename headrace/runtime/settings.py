@@ -3,7 +3,9 @@
 Later sources win: defaults, the TOML file's table of the service, the environment
 (`HEADRACE_<SERVICE>__GROUP__FIELD`; empty is unset), flags (`--group.field`). The file serves all
 services: each reads its own table, and the keys of every table are checked, so that a misspelt key
-is found by whichever service starts first. This module is the only reader of os.environ.
+is found by whichever service starts first. Where no source says anything, a field's default may
+come from variables that are not ours (`FromEnvironment`). This module is the only reader of
+os.environ.
 """
 
 import difflib
@@ -12,7 +14,8 @@ import re
 import tomllib
 import types
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, get_args
 
@@ -39,6 +42,14 @@ class SettingsGroup(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+@dataclass(frozen=True, slots=True)
+class FromEnvironment:
+    """Annotates a field whose default may come from variables that are not Headrace's own."""
+
+    read: Callable[[Mapping[str, str]], str | None]
+    """The value by the whole environment; None for none. Raises ValueError, one sentence."""
+
+
 SettingsT = TypeVar("SettingsT", bound=SettingsGroup)
 Tables = Mapping[str, type[SettingsGroup]]
 """The settings class of every table of the file, by the table's name."""
@@ -58,7 +69,8 @@ class SettingsLoader(Generic[SettingsT]):
         self._settings = settings
         self._tables = tables
         self._file_table: dict[str, Any] = {}
-        self._class = _with_sources(service, settings, self._file_table)
+        self._standard: dict[str, Any] = {}
+        self._class = _with_sources(service, settings, self._file_table, self._standard)
         parser.add_argument(
             "--config", type=Path, metavar="FILE", help="TOML file with the services' settings"
         )
@@ -76,17 +88,23 @@ class SettingsLoader(Generic[SettingsT]):
         check_environment(self._tables)
         self._file_table.clear()
         self._file_table.update(tables.get(self._service, {}))
+        self._standard.clear()
+        self._standard.update(_standard_values(self._read(flags)))
+        sourced = self._read(flags)
+        # The sources' class is ours alone: callers get, and may compare, the class that they know.
+        fields = {name: getattr(sourced, name) for name in self._settings.model_fields}
+        return self._settings.model_validate(fields)
+
+    def _read(self, flags: Mapping[str, Any]) -> BaseSettings:
+        """All sources as they are now. Raises StartError."""
         try:
             source = self._flags(parsed_args=Namespace(**flags))
-            sourced = self._class(_cli_settings_source=source)
+            return self._class(_cli_settings_source=source)
         except ValidationError as error:
             raise StartError(_sentence(error, self._service, self._class)) from error
         except SettingsError as error:
             detail = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
             raise StartError(f"settings of {self._service}: {detail}") from error
-        # The sources' class is ours alone: callers get, and may compare, the class that they know.
-        fields = {name: getattr(sourced, name) for name in self._settings.model_fields}
-        return self._settings.model_validate(fields)
 
 
 def read_settings_file(file: Path | None, tables: Tables) -> dict[str, dict[str, Any]]:
@@ -133,7 +151,10 @@ def render_settings(service: str, settings: SettingsGroup) -> str:
 
 
 def _with_sources(
-    service: str, settings: type[SettingsGroup], file_table: dict[str, Any]
+    service: str,
+    settings: type[SettingsGroup],
+    file_table: dict[str, Any],
+    standard: dict[str, Any],
 ) -> type[BaseSettings]:
     """The settings class joined with the library's sources; an instance is one of both classes."""
 
@@ -153,11 +174,34 @@ def _with_sources(
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the library's signature)
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (likewise)
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, file_table)
+            return (
+                init_settings,
+                env_settings,
+                InitSettingsSource(settings_cls, file_table),
+                InitSettingsSource(settings_cls, standard),
+            )
 
     joined = types.new_class(settings.__name__, (settings, Sourced))
     joined.__doc__ = settings.__doc__
     return cast(type[BaseSettings], joined)
+
+
+def _standard_values(group: BaseModel) -> dict[str, Any]:
+    """What variables that are not ours say of the fields that nobody set, nested as the groups."""
+    values: dict[str, Any] = {}
+    for name, field in type(group).model_fields.items():
+        value = getattr(group, name)
+        found: Any = _standard_values(value) if isinstance(value, SettingsGroup) else None
+        sources = () if name in group.model_fields_set else field.metadata
+        for source in sources:
+            if isinstance(source, FromEnvironment):
+                try:
+                    found = source.read(os.environ)
+                except ValueError as error:
+                    raise StartError(f"environment: {error}") from error
+        if found:
+            values[name] = found
+    return values
 
 
 def _group_of(annotation: object) -> type[SettingsGroup] | None:

@@ -1,18 +1,29 @@
 """Settings of what a service tells of itself."""
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
-from headrace.runtime.settings import SettingsGroup
+from headrace.runtime.settings import FromEnvironment, SettingsGroup
 from headrace.telemetry.collector_address import CollectorAddress
+from headrace.telemetry.standard_variables import standard_endpoint, standard_sample_ratio
 
 
 class TracingSettings(SettingsGroup):
     """Where spans go, and how many."""
 
-    endpoint: str = ""
-    """OTLP over gRPC, such as http://127.0.0.1:4317, https for TLS; empty = no spans are made."""
-    sample_ratio: float = Field(default=1.0, ge=0, le=1)
-    """Which part of the requests is traced whose caller has not decided it."""
+    endpoint: Annotated[str, FromEnvironment(standard_endpoint)] = ""
+    """OTLP over gRPC, such as http://127.0.0.1:4317, https for TLS; empty = no spans are made.
+
+    Unset, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT hold.
+    """
+    sample_ratio: Annotated[float, FromEnvironment(standard_sample_ratio)] = Field(
+        default=1.0, ge=0, le=1
+    )
+    """Which part of the requests is traced whose caller has not decided it.
+
+    Unset, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG hold.
+    """
     max_waiting_spans: int = Field(default=4096, ge=64, le=1_000_000)
     """Spans that wait to be sent; what comes on top is dropped and counted."""
     export_interval_seconds: float = Field(default=1.0, gt=0, le=60)

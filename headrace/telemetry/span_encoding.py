@@ -108,6 +108,7 @@ def _put(target: AnyValue, value: AttributeValue) -> None:
             # A seed may be any number.
             target.string_value = _text(str(value))
         case _:
+            target.array_value.SetInParent()
             values = target.array_value.values
             for item in value:
                 values.add().string_value = _text(item)

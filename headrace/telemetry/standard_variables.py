@@ -1,0 +1,67 @@
+"""OpenTelemetry's own environment variables, as far as they say what our settings say.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. They hold where
+Headrace's own settings say nothing, since an operator sets them for all services of a cluster.
+What they ask for and Headrace does not do stops the start by name.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_SAMPLER: Final = "OTEL_TRACES_SAMPLER"
+_SAMPLER_ARG: Final = "OTEL_TRACES_SAMPLER_ARG"
+_RATIO_SAMPLERS: Final = ("parentbased_traceidratio", "traceidratio")
+_FIXED_SAMPLERS: Final = {
+    "parentbased_always_on": "1",
+    "always_on": "1",
+    "parentbased_always_off": "0",
+    "always_off": "0",
+}
+
+
+def standard_endpoint(environment: Mapping[str, str]) -> str | None:
+    """Where traces go by the standard variables; None where they do not say.
+
+    Raises ValueError for another protocol than gRPC.
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    if environment.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
+        return None
+    endpoint = _first(environment, _ENDPOINTS)
+    protocol = _first(environment, _PROTOCOLS)
+    if endpoint is not None and protocol not in (None, "grpc"):
+        raise ValueError(
+            f"{_ENDPOINTS[1]} is set and {_PROTOCOLS[1]} is {protocol!r}; Headrace sends spans "
+            "over gRPC only: let it be grpc, or set telemetry.tracing.endpoint of each service"
+        )
+    return endpoint
+
+
+def standard_sample_ratio(environment: Mapping[str, str]) -> str | None:
+    """The part of the requests to trace by the standard variables; None where they do not say.
+
+    It is for requests whose caller has not decided: the caller's decision is kept under samplers
+    that are not parent-based too. Raises ValueError for a sampler of another kind.
+    """
+    sampler = _first(environment, (_SAMPLER,))
+    if sampler is None:
+        # By the specification the argument counts with a sampler only; the default is all.
+        return None
+    if sampler in _RATIO_SAMPLERS:
+        return _first(environment, (_SAMPLER_ARG,))
+    if sampler not in _FIXED_SAMPLERS:
+        known = ", ".join((*_RATIO_SAMPLERS, *_FIXED_SAMPLERS))
+        raise ValueError(
+            f"{_SAMPLER} is {sampler!r}; Headrace knows {known}; or set "
+            "telemetry.tracing.sample_ratio of each service"
+        )
+    return _FIXED_SAMPLERS[sampler]
+
+
+def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    """The first that is set; empty is unset, by the specification."""
+    values = (environment.get(name, "").strip() for name in names)
+    return next((value for value in values if value), None)
