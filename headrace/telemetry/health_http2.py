@@ -83,8 +83,8 @@ class Http2:
             # Of all that arrived together the end is known already: a call may be gone by now.
             with suppress(ProtocolError):
                 self._take(event)
-        if self._bytes_left < 0 and not self.is_over:
-            self.close()
+        if self._bytes_left < 0:
+            self._send_away()
         return self._connection.data_to_send()
 
     def tell_changes(self) -> bytes:
@@ -99,10 +99,13 @@ class Http2:
 
     def close(self) -> bytes:
         """Tell the client to go away, in order; returns what is to be sent."""
+        self._send_away()
+        return self._connection.data_to_send()
+
+    def _send_away(self) -> None:
         if not self.is_over:
             self.is_over = True
             self._connection.close_connection()
-        return self._connection.data_to_send()
 
     def _take(self, event: Event) -> None:
         match event:

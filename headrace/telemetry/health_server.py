@@ -56,6 +56,11 @@ class Crowd:
         """One less."""
         self._members.discard(connection)
 
+    def close(self) -> None:
+        """Close all."""
+        for connection in list(self._members):
+            connection.abort()
+
     def tick(self) -> None:
         """Close whom the time is over for; tell those who watch what has changed."""
         now = time.monotonic()
@@ -207,6 +212,9 @@ async def serve_health(
     # The loop takes the backlog for how many connections to accept in one turn, too.
     listener.listen(BACKLOG)
     async with server:
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            crowd.tick()
+        try:
+            while True:
+                await asyncio.sleep(_TICK_SECONDS)
+                crowd.tick()
+        finally:
+            crowd.close()

@@ -1,0 +1,236 @@
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
+from h2.settings import SettingCodes
+
+from headrace.telemetry.health_http2 import PREFACE, Http2
+from headrace.telemetry.health_page import Phase
+from tests.support.health_pages import ToldHealth, told_health
+
+CHECK = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+
+
+@pytest.fixture
+def told() -> Iterator[ToldHealth]:
+    with told_health() as told:
+        yield told
+
+
+class Peer:
+    """A client on the other end of the bytes, and what it has got of each call."""
+
+    def __init__(self, told: ToldHealth, window: int = 65535) -> None:
+        self.server = Http2(told.view)
+        self.client = H2Connection(H2Configuration(header_encoding="utf-8"))
+        self.client.initiate_connection()
+        self.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+        self.headers: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self.statuses: defaultdict[int, list[int]] = defaultdict(list)
+        self.ended: set[int] = set()
+        self.reset: set[int] = set()
+        self.is_sent_away = False
+        self.exchange()
+
+    def call(self, path: str, body: bytes = bytes(5), kind: str = "application/grpc") -> int:
+        stream = self.begin(path, kind)
+        self.client.send_data(stream, body, end_stream=True)
+        self.exchange()
+        return stream
+
+    def begin(self, path: str, kind: str = "application/grpc") -> int:
+        stream = self.client.get_next_available_stream_id()
+        headers = [(":method", "POST"), (":scheme", "http"), (":path", path)]
+        self.client.send_headers(stream, [*headers, (":authority", "x"), ("content-type", kind)])
+        return stream
+
+    def exchange(self) -> None:
+        self.take(self.server.receive(self.client.data_to_send()))
+
+    def take(self, data: bytes) -> None:
+        for event in self.client.receive_data(data):
+            match event:
+                case ResponseReceived() | TrailersReceived():
+                    self.headers[event.stream_id].update(event.headers)
+                case DataReceived():
+                    self.statuses[event.stream_id].append(event.data[6])
+                case StreamEnded():
+                    self.ended.add(event.stream_id)
+                case StreamReset():
+                    self.reset.add(event.stream_id)
+                case ConnectionTerminated():
+                    self.is_sent_away = True
+
+
+def request(name: str) -> bytes:
+    message = b"\x0a" + bytes([len(name)]) + name.encode()
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def test_check_tells_the_status(told: ToldHealth) -> None:
+    """Of the whole and of a name, as it is at that moment."""
+    peer = Peer(told)
+    streams = [peer.call(CHECK), peer.call(CHECK, request("liveness"))]
+    told.tell(Phase.SERVING)
+    streams.append(peer.call(CHECK))
+
+    assert [peer.statuses[stream] for stream in streams] == [[NOT_SERVING], [SERVING], [SERVING]]
+    assert {peer.headers[stream]["grpc-status"] for stream in streams} == {"0"}
+    assert peer.ended == set(streams)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        (CHECK, request("unknown"), "5"),
+        (CHECK, b"", "3"),
+        (CHECK, request("x")[:-1], "3"),
+        (CHECK, bytes(1025), "8"),
+        ("/grpc.health.v1.Health/List", bytes(5), "12"),
+        ("/a.B/C", bytes(5), "12"),
+    ],
+)
+def test_refused_calls(told: ToldHealth, path: str, body: bytes, code: str) -> None:
+    """Each has its gRPC status, and leaves the connection as it was."""
+    peer = Peer(told)
+    stream = peer.call(path, body)
+
+    assert peer.headers[stream][":status"] == "200"
+    assert peer.headers[stream]["grpc-status"] == code
+    assert peer.headers[stream]["grpc-message"]
+    assert stream in peer.ended
+    assert peer.statuses[peer.call(CHECK)] == [NOT_SERVING]
+
+
+def test_what_is_no_grpc_is_no_media_type(told: ToldHealth) -> None:
+    """Pages are HTTP/1.1's."""
+    peer = Peer(told)
+    stream = peer.call("/health", b"", "text/plain")
+
+    assert peer.headers[stream][":status"] == "415"
+    assert not peer.server.is_over
+
+
+def test_watch_tells_every_change(told: ToldHealth) -> None:
+    """First the status as it is, then each new one, until the caller leaves."""
+    peer = Peer(told)
+    whole, unknown = peer.call(WATCH), peer.call(WATCH, request("unknown"))
+    for phase in (Phase.STARTING, Phase.SERVING, Phase.SERVING, Phase.DRAINING):
+        told.tell(phase, "" if phase is Phase.SERVING else "no")
+        peer.take(peer.server.tell_changes())
+
+    assert peer.statuses[whole] == [NOT_SERVING, SERVING, NOT_SERVING]
+    assert peer.statuses[unknown] == [SERVICE_UNKNOWN]
+    assert peer.server.is_watched
+    for stream in (whole, unknown):
+        peer.client.reset_stream(stream)
+    peer.exchange()
+    assert not peer.server.is_watched
+
+
+def test_a_peer_without_room_for_an_answer_loses_its_call(told: ToldHealth) -> None:
+    """Nothing is kept for it."""
+    peer = Peer(told, window=3)
+    check, watch = peer.call(CHECK), peer.call(WATCH)
+
+    assert peer.reset == {check, watch}
+    assert not peer.server.is_watched
+    assert not peer.server.is_over
+
+
+def test_a_call_that_is_given_up_in_the_same_breath(told: ToldHealth) -> None:
+    """It is forgotten; the others go on."""
+    peer = Peer(told)
+    for path in (CHECK, WATCH, "/a.B/C"):
+        stream = peer.begin(path)
+        peer.client.send_data(stream, bytes(5), end_stream=True)
+        peer.client.reset_stream(stream)
+    peer.exchange()
+
+    assert not peer.server.is_watched
+    assert not peer.server.is_waiting
+    assert peer.statuses[peer.call(CHECK)] == [NOT_SERVING]
+
+
+def test_half_a_request_is_waited_for(told: ToldHealth) -> None:
+    """Who owns the connection can tell, and bounds it."""
+    peer = Peer(told)
+    stream = peer.begin(CHECK)
+    peer.exchange()
+    assert peer.server.is_waiting
+    peer.client.send_data(stream, bytes(5), end_stream=True)
+    peer.exchange()
+
+    assert not peer.server.is_waiting
+
+
+def test_too_many_calls_at_once_end_the_connection(told: ToldHealth) -> None:
+    """The bound is announced; a client that ignores it is sent away."""
+    peer = Peer(told)
+    limit = peer.client.remote_settings.max_concurrent_streams
+    assert limit == 32
+    for _ in range(limit):
+        peer.begin(CHECK)
+    peer.exchange()
+    assert not peer.server.is_over
+    # The library would not send it.
+    peer.client.remote_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: 100})
+    peer.client.remote_settings.acknowledge()
+    peer.begin(CHECK)
+    peer.exchange()
+
+    assert peer.server.is_over
+    assert peer.is_sent_away
+
+
+def test_nonsense_ends_the_connection(told: ToldHealth) -> None:
+    """With a frame that says so."""
+    peer = Peer(told)
+    peer.take(peer.server.receive(bytes(9)))
+
+    assert peer.server.is_over
+    assert peer.is_sent_away
+
+
+def test_a_connection_ends_in_order_when_it_has_sent_enough(told: ToldHealth) -> None:
+    """Pings without end reach a bound; the client hears that it may come back."""
+    peer = Peer(told)
+    num_pings = 0
+    while not peer.server.is_over:
+        peer.client.ping(bytes(8))
+        peer.exchange()
+        num_pings += 1
+
+    assert peer.is_sent_away
+    assert 10_000 < num_pings < 20_000
+
+
+def test_after_the_farewell_nothing_is_told(told: ToldHealth) -> None:
+    """Who watches hears of no more changes on that connection."""
+    peer = Peer(told)
+    peer.call(WATCH)
+    peer.take(peer.server.close())
+    told.tell(Phase.SERVING)
+
+    assert peer.is_sent_away
+    assert peer.server.tell_changes() == b""
+
+
+def test_the_preface_is_the_protocols() -> None:
+    """What a client library sends first begins with it."""
+    client = H2Connection()
+    client.initiate_connection()
+
+    assert client.data_to_send().startswith(PREFACE)

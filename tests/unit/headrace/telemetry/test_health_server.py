@@ -1,0 +1,209 @@
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import pytest
+
+from headrace.telemetry.health_page import Phase
+from headrace.telemetry.health_server import MAX_CONNECTIONS, Patience, serve_health
+from tests.support.health_pages import ToldHealth, told_health
+
+GET = b"GET /health HTTP/1.1\r\n\r\n"
+HTTP2_START = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+PING = b"\0\0\10\6\0\0\0\0\0" + bytes(8)
+WHILE_TESTED = 60.0
+"""A patience that no test outlives."""
+
+
+@dataclass
+class Served:
+    told: ToldHealth
+    port: int
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def status(self) -> int:
+        """Of /health, over a connection of its own."""
+        async with self.client() as (reader, writer):
+            writer.write(GET)
+            return int((await reader.readline()).split()[1])
+
+
+@asynccontextmanager
+async def served(**patience: float) -> AsyncIterator[Served]:
+    long = {"progress": WHILE_TESTED, "idle": WHILE_TESTED, "linger": WHILE_TESTED}
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    with told_health() as told:
+        told.tell(Phase.SERVING)
+        serving = asyncio.create_task(
+            serve_health(listener, told.view, Patience(**{**long, **patience}))
+        )
+        try:
+            yield Served(told, listener.getsockname()[1])
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_both_protocols_on_one_port() -> None:
+    """Whoever begins as HTTP/2 does is answered in it, also when the beginning comes in pieces."""
+    async with served() as it, it.client() as (reader, writer):
+        for byte in HTTP2_START:
+            writer.write(bytes([byte]))
+            await writer.drain()
+        frame = await reader.readexactly(9)
+
+        # A SETTINGS frame on stream 0 (RFC 9113, 6.5).
+        assert (frame[3], frame[5:]) == (4, bytes(4))
+        assert await it.status() == 200
+
+
+async def test_one_connection_serves_many_requests() -> None:
+    """As scrapers like it."""
+    async with served() as it, it.client() as (reader, writer):
+        for _ in range(3):
+            writer.write(GET * 2)
+            for _ in range(2):
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(len(b'{"status": "ok"}'))
+                assert head.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_last_answer_arrives_although_more_was_sent() -> None:
+    """The rest of what is refused does not take the answer from its sender."""
+    async with served() as it, it.client() as (reader, writer):
+        writer.write(b"POST /health HTTP/1.1\r\nContent-Length: 4000\r\n\r\n" + bytes(4000))
+        answer = await reader.read()
+
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /hea", b"PRI * HT", HTTP2_START, GET + b"GET "])
+async def test_who_makes_no_progress_is_closed(first: bytes) -> None:
+    """Silent from the start, in the middle of a request, or without any: none stays for ever."""
+    async with served(progress=0.05, idle=0.05, linger=0.05) as it, it.client() as (reader, writer):
+        writer.write(first)
+        async with asyncio.timeout(WHILE_TESTED / 2):
+            await reader.read()
+
+
+async def test_one_byte_a_time_does_not_count_as_progress() -> None:
+    """The time for a request's head begins with its first byte, whatever follows."""
+    async with served(progress=0.05) as it, it.client() as (reader, writer):
+        closed = asyncio.create_task(reader.read())
+        writer.write(b"GET /health HTTP/1.1\r\n")
+        while not closed.done():
+            with suppress(ConnectionError):
+                writer.write(b"X")
+                await writer.drain()
+            await asyncio.wait([closed], timeout=0.02)
+
+        with suppress(ConnectionError):
+            assert closed.result() == b""
+
+
+async def test_an_idle_connection_stays_as_long_as_it_may() -> None:
+    """The short patience is for requests alone."""
+    async with served(progress=0.05) as it, it.client() as (reader, writer):
+        writer.write(GET)
+        await reader.readuntil(b"\r\n\r\n")
+        async with it.client() as (silent, _):
+            await silent.read()
+        writer.write(GET)
+
+        assert b"200" in await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_more_connections_than_are_allowed_do_not_keep_a_probe_out() -> None:
+    """The one that was answered the longest ago goes, and the newest is answered."""
+    async with served() as it, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(it.client()) for _ in range(MAX_CONNECTIONS)]
+        for _, writer in clients:
+            writer.write(b"GET /metrics HTTP/1.1\r\nX-Half: ")
+        # All have been accepted when the newest is answered: the first has been closed for it.
+        assert await it.status() == 200
+        async with asyncio.timeout(WHILE_TESTED / 2):
+            with suppress(ConnectionError):
+                assert await clients[0][0].read() == b""
+        assert not clients[-1][0].at_eof()
+
+
+async def test_who_takes_no_answers_is_not_read_and_then_closed() -> None:
+    """What is asked is not kept as answers that nobody takes."""
+    async with served(progress=0.2) as it, it.client() as (_, writer):
+        it.told.page.tell_figures(it.told.now_ns, b"# HELP a b\n" + b"a 1\n" * 2**20)
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n" * 10_000)
+
+        # Written to nobody, the first answers fill the sockets; then the connection is reset.
+        with pytest.raises(ConnectionError):
+            await ask_without_end(writer)
+        assert await it.status() == 200
+
+
+async def test_a_flood_on_one_connection_is_read_slowly() -> None:
+    """Beyond what many probes send, a connection waits for its next half second."""
+    async with served() as it, it.client() as (reader, writer):
+        writer.write(HTTP2_START + PING * 2000)
+        taken = 0
+        for _ in range(20):
+            # Each of these is answered in less than the time to which the flood is held.
+            assert await it.status() == 200
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    taken += len(await reader.read(2**20))
+
+        assert taken < 2000 * len(PING)
+
+
+async def test_watchers_hear_of_changes() -> None:
+    """Without asking, within the time between two looks."""
+    async with served() as it, it.client() as (reader, writer):
+        # HEADERS of a Watch call, literal fields without indexing (RFC 7541, 6.2.2).
+        fields = {
+            b":method": b"POST",
+            b":scheme": b"http",
+            b":path": b"/grpc.health.v1.Health/Watch",
+            b":authority": b"x",
+            b"content-type": b"application/grpc",
+        }
+        block = b"".join(
+            b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+            for name, value in fields.items()
+        )
+        writer.write(HTTP2_START + frame(1, 4, 1, block) + frame(0, 1, 1, bytes(5)))
+        assert await next_data(reader) == b"\0\0\0\0\2\x08\1"
+        it.told.tell(Phase.DRAINING, "draining")
+        assert await next_data(reader) == b"\0\0\0\0\2\x08\2"
+
+
+async def ask_without_end(writer: asyncio.StreamWriter) -> None:
+    """Ask, and never read."""
+    while True:
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n" * 100)
+        await writer.drain()
+        await asyncio.sleep(0)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+    return head + payload
+
+
+async def next_data(reader: asyncio.StreamReader) -> bytes:
+    """The payload of the next DATA frame."""
+    while True:
+        head = await reader.readexactly(9)
+        payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+        if head[3] == 0:
+            return payload
