@@ -10,6 +10,7 @@ from headrace.client.answers import GenerationOptions, RenderedPrompt
 from headrace.client.backend import GrpcChatBackend
 from headrace.client.generation import RunningGeneration
 from headrace.rpc.limits import FrameTiming
+from headrace.telemetry.spans import Tracing
 from headrace.worker.v1.attach_pb2 import Submission
 from headrace.worker.v1.generation_pb2 import SamplingParams
 from tests.support.recording_consumer import RecordingConsumer
@@ -70,7 +71,10 @@ def generation_options(**options: Any) -> GenerationOptions:
 
 @asynccontextmanager
 async def scripted_scene(
-    workers: int = 1, tokenizers: int = 1, timing: FrameTiming | None = None
+    workers: int = 1,
+    tokenizers: int = 1,
+    timing: FrameTiming | None = None,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Scene]:
     """Start the peers and a backend, and greet on every stream."""
     async with AsyncExitStack() as stack:
@@ -81,6 +85,7 @@ async def scripted_scene(
             [peer.address for peer in worker_peers],
             [peer.address for peer in tokenizer_peers],
             timing,
+            tracing=tracing,
         )
         await backend.start()
         stack.push_async_callback(backend.stop)

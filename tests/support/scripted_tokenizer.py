@@ -32,6 +32,7 @@ class ScriptedTokenizer(TokenizerServiceServicer):
         self.opened: asyncio.Queue[ScriptedStream] = asyncio.Queue()
         self.streams: list[ScriptedStream] = []
         self.rendering = asyncio.Event()
+        self.render_metadata: list[dict[str, str | bytes]] = []
         self.render_gate = asyncio.Event()
         self.render_gate.set()
         self.models = {MODEL: FINGERPRINT}
@@ -57,6 +58,7 @@ class ScriptedTokenizer(TokenizerServiceServicer):
     async def Render(  # noqa: N802 (gRPC's name)
         self, request: RenderRequest, context: grpc.aio.ServicerContext
     ) -> RenderResponse:
+        self.render_metadata.append(dict(context.invocation_metadata() or ()))
         self.rendering.set()
         await self.render_gate.wait()
         return RenderResponse(prompt_token_ids=[5, 6, 7], decoder=decoder())
