@@ -1,0 +1,358 @@
+"""From spans to a collector over gRPC: what is sent, what is lost, and that nobody waits for it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from headrace.runtime.identity import Identity
+from headrace.telemetry.settings import TracingSettings
+from headrace.telemetry.span_counts import (
+    QUEUE_FULL,
+    REFUSED,
+    REJECTED,
+    SHUTDOWN,
+    TIMEOUT,
+    UNREACHABLE,
+)
+from headrace.telemetry.span_queue import DUE_SPANS
+from headrace.telemetry.spans import NoTracing, SpanKind, Tracing
+from headrace.telemetry.trace_context import NO_TRACE
+from headrace.telemetry.tracing import open_tracing
+from tests.support.scripted_collector import (
+    Answer,
+    WatchedCounts,
+    failing,
+    never,
+    rejecting,
+    running_collector,
+    spans_of,
+    taken,
+)
+
+IDENTITY = Identity(build="headrace 1.2.3", instance_id="i-1")
+SOON = 0.01
+AGES = 60.0
+
+
+def make(tracing: Tracing, count: int = 1) -> None:
+    """Begin and end so many first spans of traces."""
+    for _ in range(count):
+        tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE).end()
+
+
+def settings(endpoint: str, **given: float) -> TracingSettings:
+    values: dict[str, float] = {"export_interval_seconds": SOON, **given}
+    return TracingSettings(endpoint=endpoint, **values)
+
+
+async def unused_port() -> int:
+    """A port at which nobody listens."""
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+async def test_spans_arrive() -> None:
+    """The collector gets who made the spans, and the spans with their parents."""
+    counts = WatchedCounts()
+    async with running_collector() as collector:
+        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing:
+            first = tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE)
+            child = tracing.begin("chat", SpanKind.CLIENT, first.context, {"n": 2})
+            child.end()
+            first.end()
+            request = await collector.arrived.get()
+        resource = {
+            item.key: item.value.string_value
+            for item in request.resource_spans[0].resource.attributes
+        }
+        sent_child, sent_first = spans_of(request)
+    assert resource["service.name"] == "headrace-edge"
+    assert resource["service.instance.id"] == "i-1"
+    assert resource["service.version"] == "1.2.3"
+    assert (sent_child.name, sent_first.name) == ("chat", "POST /x")
+    assert sent_child.parent_span_id == sent_first.span_id
+    assert sent_child.trace_id == sent_first.trace_id
+    assert counts.num_exported == 2
+
+
+async def test_resource_attributes_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a deployment adds by OTEL_RESOURCE_ATTRIBUTES is sent too, and takes no name away."""
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=edge-0,service.name=mine")
+    async with running_collector() as collector:
+        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY) as tracing:
+            make(tracing)
+        request = await collector.arrived.get()
+    resource = {
+        item.key: item.value.string_value for item in request.resource_spans[0].resource.attributes
+    }
+    assert (resource["k8s.pod.name"], resource["service.name"]) == ("edge-0", "headrace-edge")
+
+
+async def test_full_batches_wait_for_no_interval() -> None:
+    """As many spans as a batch has are sent at once, in the order of their ends."""
+    async with running_collector() as collector:
+        group = settings(collector.endpoint, export_interval_seconds=AGES)
+        async with open_tracing(group, "edge", IDENTITY) as tracing:
+            for number in range(DUE_SPANS):
+                tracing.begin(str(number), SpanKind.SERVER, NO_TRACE).end()
+            spans = await collector.spans(DUE_SPANS)
+    assert [span.name for span in spans] == [str(number) for number in range(DUE_SPANS)]
+
+
+async def test_end_sends_what_waits() -> None:
+    """Whatever waits when the service ends is sent before it has ended, interval or not."""
+    counts = WatchedCounts()
+    async with running_collector() as collector:
+        group = settings(collector.endpoint, export_interval_seconds=AGES)
+        async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
+            make(tracing, 600)
+        assert len(await collector.spans(600)) == 600
+    assert (counts.num_exported, dict(counts.num_dropped)) == (600, {})
+
+
+async def test_too_many_are_dropped_and_counted() -> None:
+    """What comes on top of the bound is lost and counted, what waited is sent."""
+    counts = WatchedCounts()
+    async with running_collector() as collector:
+        group = settings(collector.endpoint, max_waiting_spans=100, export_interval_seconds=AGES)
+        async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
+            make(tracing, 150)
+        await collector.spans(100)
+    assert (counts.num_exported, dict(counts.num_dropped)) == (100, {QUEUE_FULL: 50})
+
+
+async def test_nobody_listens() -> None:
+    """A collector that is not there costs the spans, told in one line, and holds nobody up."""
+    counts = WatchedCounts()
+    endpoint = f"http://127.0.0.1:{await unused_port()}"
+    began = time.monotonic()
+    with capture_logs() as lines:
+        group = settings(endpoint, export_timeout_seconds=AGES)
+        async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
+            make(tracing, 300)
+    assert dict(counts.num_dropped) == {UNREACHABLE: 300}
+    assert [line["event"] for line in lines] == ["span_losses_began", "span_losses_ended"]
+    assert lines[0]["reason"] == UNREACHABLE
+    assert "UNAVAILABLE" in lines[0]["problem"]
+    assert lines[1]["dropped"] == 300
+    # The end tries once what waits, and does not wait for a collector to come.
+    assert time.monotonic() - began < AGES / 2
+
+
+async def test_gone_and_back() -> None:
+    """After a collector has come back, at the same address, spans arrive again by themselves."""
+    counts = WatchedCounts()
+    port = await unused_port()
+    group = settings(f"http://127.0.0.1:{port}", export_timeout_seconds=0.3)
+    async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
+        make(tracing)
+        await counts.until(lambda now: now.num_dropped[UNREACHABLE] + now.num_dropped[TIMEOUT] == 1)
+        async with running_collector(port=port) as collector:
+            while not counts.num_exported:
+                lost = counts.num_dropped.total()
+                make(tracing)
+                await counts.until(
+                    lambda now, lost=lost: now.num_exported or now.num_dropped.total() > lost  # type: ignore[misc]
+                )
+            assert await collector.spans(1)
+
+
+async def test_slow_collector() -> None:
+    """One that does not answer in time costs its batch, while the service goes on making spans."""
+    counts = WatchedCounts()
+    async with running_collector(never, taken) as collector:
+        group = settings(collector.endpoint, export_timeout_seconds=0.2)
+        async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
+            make(tracing, 3)
+            await collector.arrived.get()
+            make(tracing, 5)
+            await counts.until(lambda now: now.num_exported)
+    assert (counts.num_exported, dict(counts.num_dropped)) == (5, {TIMEOUT: 3})
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ],
+)
+async def test_refused(code: grpc.StatusCode) -> None:
+    """A batch that the collector refuses for good is not sent again."""
+    counts = WatchedCounts()
+    async with running_collector(failing(code), taken) as collector:
+        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing:
+            make(tracing, 2)
+            await counts.until(lambda now: now.num_dropped)
+            make(tracing, 3)
+            await counts.until(lambda now: now.num_exported)
+        batches = [len(spans_of(collector.arrived.get_nowait())) for _ in range(2)]
+    assert (batches, collector.arrived.empty()) == ([2, 3], True)
+    assert (counts.num_exported, dict(counts.num_dropped)) == (3, {REFUSED: 2})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        failing(grpc.StatusCode.UNAVAILABLE),
+        failing(grpc.StatusCode.UNAVAILABLE, retry_seconds=0.01),
+        failing(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_seconds=0.01),
+        failing(grpc.StatusCode.ABORTED),
+        failing(grpc.StatusCode.CANCELLED),
+    ],
+)
+async def test_sent_again(answer: Answer) -> None:
+    """Where the collector allows it the same batch comes again, and nothing is lost."""
+    counts = WatchedCounts()
+    async with running_collector(answer, taken) as collector:
+        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing:
+            make(tracing, 2)
+            await counts.until(lambda now: now.num_exported)
+        first, second = await collector.arrived.get(), await collector.arrived.get()
+    assert first == second
+    assert (counts.num_exported, dict(counts.num_dropped)) == (2, {})
+
+
+async def test_wished_delay_beyond_the_bound() -> None:
+    """A collector that wants the batch later than it may wait loses it at once."""
+    counts = WatchedCounts()
+    later = failing(grpc.StatusCode.UNAVAILABLE, retry_seconds=AGES)
+    async with (
+        running_collector(later) as collector,
+        open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing,
+    ):
+        make(tracing, 2)
+        await counts.until(lambda now: now.num_dropped)
+    assert dict(counts.num_dropped) == {UNREACHABLE: 2}
+
+
+async def test_partial_success() -> None:
+    """Spans that the collector says it rejected are counted as lost, the others as sent."""
+    counts = WatchedCounts()
+    async with running_collector(rejecting(2, "too old")) as collector:
+        with capture_logs() as lines:
+            async with open_tracing(
+                settings(collector.endpoint), "edge", IDENTITY, counts
+            ) as tracing:
+                make(tracing, 5)
+    assert (counts.num_exported, dict(counts.num_dropped)) == (3, {REJECTED: 2})
+    assert lines[0]["problem"] == "too old"
+
+
+async def test_warnings_are_told_once() -> None:
+    """A collector that takes all and warns is heard, once for each warning."""
+    counts = WatchedCounts()
+    async with running_collector(rejecting(0, "use the new port")) as collector:
+        with capture_logs() as lines:
+            async with open_tracing(
+                settings(collector.endpoint), "edge", IDENTITY, counts
+            ) as tracing:
+                for batch in (1, 2):
+                    make(tracing)
+                    await counts.until(lambda now, batch=batch: now.num_exported == batch)  # type: ignore[misc]
+    assert [line["message"] for line in lines] == ["use the new port"]
+
+
+async def test_end_is_bounded() -> None:
+    """A collector that never answers holds the service's end up no longer than a batch may take."""
+    counts = WatchedCounts()
+    async with running_collector(never) as collector:
+        group = settings(collector.endpoint, export_timeout_seconds=0.2)
+        began = time.monotonic()
+        async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
+            make(tracing, 1000)
+        took = time.monotonic() - began
+    assert counts.num_dropped[SHUTDOWN] + counts.num_dropped[TIMEOUT] == 1000
+    assert 0.2 <= took < 5
+
+
+async def test_span_that_ends_after_the_service() -> None:
+    """A span that somebody still held is lost and counted; nothing raises."""
+    counts = WatchedCounts()
+    async with running_collector() as collector:
+        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing:
+            span = tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE)
+        span.end()
+    assert dict(counts.num_dropped) == {SHUTDOWN: 1}
+
+
+async def test_spans_of_other_threads() -> None:
+    """A span may be ended by another thread: it wakes the loop when a batch waits."""
+    async with running_collector() as collector:
+        group = settings(collector.endpoint, export_interval_seconds=AGES)
+        async with open_tracing(group, "worker", IDENTITY) as tracing:
+            await asyncio.to_thread(make, tracing, DUE_SPANS)
+            assert len(await collector.spans(DUE_SPANS)) == DUE_SPANS
+
+
+async def test_switched_off_is_nothing() -> None:
+    """Without an endpoint no thread, no task and no channel is made."""
+    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
+    async with open_tracing(TracingSettings(), "edge", IDENTITY) as tracing:
+        assert isinstance(tracing, NoTracing)
+        assert (asyncio.all_tasks(), set(threading.enumerate())) == (tasks, threads)
+
+
+async def test_sending_starts_no_thread() -> None:
+    """Spans are sent by the loop: a thread of ours would not live on in a forked process."""
+    async with running_collector() as collector:
+        await asyncio.to_thread(int)
+        threads = {thread for thread in threading.enumerate() if not thread.daemon}
+        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY) as tracing:
+            make(tracing)
+            await collector.spans(1)
+            now = {thread for thread in threading.enumerate() if not thread.daemon}
+        assert now == threads
+
+
+_FORKED = """
+import asyncio, os, sys
+from headrace.runtime.identity import Identity
+from headrace.telemetry.settings import TracingSettings
+from headrace.telemetry.spans import SpanKind
+from headrace.telemetry.trace_context import NO_TRACE
+from headrace.telemetry.tracing import open_tracing
+
+async def main():
+    settings = TracingSettings(endpoint=sys.argv[1])
+    async with open_tracing(settings, "worker", Identity()) as tracing:
+        tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE).end()
+
+pid = os.fork()
+asyncio.run(main())
+if pid:
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+async def test_each_process_has_its_own() -> None:
+    """A process that is forked from one that has loaded tracing sends its own spans, once each."""
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    async with running_collector() as collector:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-c", _FORKED, collector.endpoint),
+            env=environment,
+            stderr=subprocess.PIPE,
+        )
+        _, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+        spans = await collector.spans(2)
+    assert len({span.trace_id for span in spans}) == 2
+    assert len({span.span_id for span in spans}) == 2
+    assert collector.arrived.empty()
