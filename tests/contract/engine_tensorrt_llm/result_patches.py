@@ -148,7 +148,7 @@ RESULT_PATCHES: Sequence[Patch] = (
     Patch(
         13,
         "the salt of a tenant's blocks",
-        "serving.py",
+        "request_keywords.py",
         'keywords = {**keywords, "cache_salt": request.cache_salt}',
         "keywords = {**keywords}",
         (f"{_RESULTS}::test_cached_tokens_are_those_of_the_first_response",),
@@ -157,7 +157,7 @@ RESULT_PATCHES: Sequence[Patch] = (
         19,
         "times of its own clock: the library's come with the last response, where asked for",
         "running_request.py",
-        "prefill_ms=_milliseconds(self._loop.time() - self._handed_at)",
+        "prefill_ms=_milliseconds(now - self._handed_at)",
         "prefill_ms=_milliseconds(self._result.outputs[0].request_perf_metrics"
         ".timing_metrics.first_token_time.total_seconds())",
         (f"{_RESULTS}::test_times_are_taken_here",),

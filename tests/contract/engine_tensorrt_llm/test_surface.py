@@ -9,7 +9,9 @@ import pytest
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
+from headrace.telemetry.trace_context import TraceContext
 from tests.support.event_sinks import CollectingSink
+from tests.support.lora_adapters import write_adapter
 from tests.support.models import fake_model
 from tests.support.tensorrt_llm import importable
 from tests.unit.worker.tensorrt_llm.engines import PROMPT, opened
@@ -100,15 +102,42 @@ async def test_a_submission_to_a_library_that_was_shut_down() -> None:
 
 async def test_an_adapters_path_is_looked_at_before_the_library_does(tmp_path: Path) -> None:
     """17: its own check comes after minutes of loading; a path that is there passes both."""
-    there = {"name": "sql", "path": tmp_path}
-    async with opened(lora=there) as engine:
-        assert (await engine.ask(max_tokens=2)).ended.error is None
+    there = {"sql": {"path": write_adapter(tmp_path / "sql")}}
+    async with opened(lora_adapters=there) as engine:
+        assert (await engine.ask(max_tokens=2, adapter="sql")).ended.error is None
+    missing = {"sql": {"path": tmp_path / "missing"}}
     for checks in (True, False):
         with pytest.raises(StartError, match="missing is no directory"):
-            async with opened(
-                {"checks_lora_path": checks}, lora={"name": "sql", "path": tmp_path / "missing"}
-            ):
+            async with opened({"checks_lora_path": checks}, lora_adapters=missing):
                 pass
+
+
+async def test_each_adapter_computes_its_own_requests(tmp_path: Path) -> None:
+    """17: the library knows an adapter by a number, which also keeps its cached blocks apart."""
+    table = {name: {"path": write_adapter(tmp_path / name)} for name in ("sql", "tone")}
+    prompt = tuple(range(100, 200))
+    said = {}
+    async with opened(lora_adapters=table) as engine:
+        for name in ("", "sql", "tone", "sql"):
+            sink = CollectingSink()
+            request = engine.submit(
+                sink, prompt=prompt, adapter=name, max_tokens=8, ignore_eos=True
+            )
+            await sink.all_ended(*request.keys)
+            cached = sink.started[0].cached_prompt_tokens
+            said.setdefault(name, []).append((sink.token_ids[0], cached))
+
+    assert [[cached for _, cached in answers] for answers in said.values()] == [[0], [0, 96], [0]]
+    assert said["sql"][0][0] == said["sql"][1][0]
+    assert len({tuple(answers[0][0]) for answers in said.values()}) == 3
+
+
+async def test_an_adapters_rank_is_looked_at(tmp_path: Path) -> None:
+    """17: memory is set aside for the highest rank, which is the operator's to say."""
+    large = {"large": {"path": write_adapter(tmp_path / "large", rank=16)}}
+    with pytest.raises(StartError, match=r"`large` has rank 16; lora\.max_rank is 8"):
+        async with opened(lora_adapters=large, lora={"max_rank": 8}):
+            pass
 
 
 @pytest.mark.parametrize("has_check", [True, False])
@@ -140,9 +169,27 @@ async def test_a_shutdown_that_hangs_is_left_behind() -> None:
 async def test_only_keywords_of_this_build_are_passed(missing: tuple[str, ...]) -> None:
     """20: an unknown one would be a TypeError; the prompt is read either way."""
     async with opened({"missing_keywords": frozenset(missing)}) as engine:
-        said = await engine.ask(PROMPT, max_tokens=1, cache_salt="tenant")
+        trace = TraceContext(f"00-{'a' * 32}-{'b' * 16}-01", "vendor=1")
+        said = await engine.ask(PROMPT, max_tokens=1, cache_salt="tenant", trace=trace)
         keywords = engine.machine.requests[-1].keywords
+        headers = {"traceparent": trace.traceparent, "tracestate": "vendor=1"}
 
         assert said.ended.error is None
+        assert keywords.get("trace_headers") == (None if missing else headers)
         assert ("cache_salt" in keywords) == ("cache_salt" not in missing)
         assert ("cache_salt" in engine.engine.info.honoured_fields) == (not missing)
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:4317"])
+async def test_the_librarys_own_spans_are_children_of_the_workers(endpoint: str) -> None:
+    """20: it makes them only where it is told where to, and for requests that have a trace."""
+    trace = TraceContext(f"00-{'a' * 32}-{'b' * 16}-01")
+    async with opened(traces_endpoint=endpoint) as engine:
+        await engine.ask(PROMPT, max_tokens=1)
+        await engine.ask(PROMPT, max_tokens=1, trace=trace)
+        plain, traced = (one.keywords for one in engine.machine.requests[1:])
+        parents = [span.parent_headers for span in engine.machine.spans[1:]]
+
+    assert "trace_headers" not in plain
+    assert traced["trace_headers"] == {"traceparent": trace.traceparent}
+    assert parents == ([None, traced["trace_headers"]] if endpoint else [])

@@ -5,21 +5,18 @@ Ready means that one token was generated. What serves is worker.engine.tensorrt_
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from headrace.common.v1 import errors_pb2
 from headrace.models.directory import ModelDirectory
 from headrace.rpc.errors import ServiceError
 from worker.engine.seam import EngineLoad, EngineRequest, EventSink, ModelInfo
+from worker.engine.tensorrt_llm.adapters import read_adapters
 from worker.engine.tensorrt_llm.honoured import MAX_LOGPROBS, MAX_OUTPUTS, honoured_fields
 from worker.engine.tensorrt_llm.library import Library, Llm, tokenizer_end_id
 from worker.engine.tensorrt_llm.lifetime import Canary, ExitProcess, construct, shut_down
-from worker.engine.tensorrt_llm.llm_arguments import (
-    constant_keywords,
-    llm_arguments,
-    sequence_length,
-)
+from worker.engine.tensorrt_llm.llm_arguments import llm_arguments, sequence_length
+from worker.engine.tensorrt_llm.request_keywords import RequestKeywords
 from worker.engine.tensorrt_llm.sampling_arguments import EndTokens
 from worker.engine.tensorrt_llm.serving import Serving
 from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
@@ -64,8 +61,10 @@ class TensorRtLlmEngine:
         Raises ServiceError, StartError; what was loaded has been ended then.
         """
         self._failure = asyncio.get_running_loop().create_future()
-        arguments = llm_arguments(self._settings, self._model, self._library.configs)
-        keywords = constant_keywords(self._settings, self._library)
+        adapters = read_adapters(self._settings, self._model.name)
+        configs = self._library.configs
+        arguments = llm_arguments(self._settings, self._model, configs, adapters)
+        keywords = RequestKeywords(self._settings, self._library, adapters)
         self._llm = await construct(self._library, arguments)
         try:
             self._serving = await self._proven(self._llm, keywords)
@@ -99,13 +98,15 @@ class TensorRtLlmEngine:
         if llm is not None:
             await shut_down(llm, self._settings.shutdown_seconds, self._exit_process)
 
-    async def _proven(self, llm: Llm, keywords: Mapping[str, Any]) -> Serving:
-        """What serves, after one token. Raises ServiceError."""
+    async def _proven(self, llm: Llm, keywords: RequestKeywords) -> Serving:
+        """What serves, after one token of the model and of each adapter. Raises ServiceError."""
         ends = EndTokens(self._model.end_token_ids, tokenizer_end_id(llm))
         ordinary = next(i for i in range(self._model.vocabulary_size) if i not in ends.all)
         seconds = self._settings.canary_seconds
         canary = Canary(self._library, ordinary, ends.main, seconds, keywords)
         await canary.prove(llm)
+        for name in keywords.adapters:
+            await canary.prove(llm, name)
         serving = Serving(llm, self._library, self._settings, canary, self._on_failure)
         await serving.start(ends, self._info.vocabulary_size)
         return serving
@@ -120,7 +121,7 @@ def _model_info(
 ) -> ModelInfo:
     fields = honoured_fields(settings, library.keywords, has_torch=library.torch is not None)
     return ModelInfo(
-        model=settings.lora.name or model.name,
+        model=model.name,
         engine="tensorrt_llm",
         context_length=sequence_length(settings, model),
         block_size=settings.kv_cache.block_tokens,
@@ -131,10 +132,8 @@ def _model_info(
         max_logprobs=MAX_LOGPROBS,
         max_outputs=MAX_OUTPUTS,
         numerics="fast",
-        system_fingerprint=(
-            f"fp_tensorrt_llm_{library.version}_{model.tokenizer_fingerprint[:8]}"
-            f"{settings.lora.name and '_'}{settings.lora.name}"
-        ),
+        system_fingerprint=f"fp_tensorrt_llm_{library.version}_{model.tokenizer_fingerprint[:8]}",
+        adapters=tuple(sorted(settings.lora_adapters)),
     )
 
 

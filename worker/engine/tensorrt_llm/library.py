@@ -15,7 +15,7 @@ _INSTALL = (
     "it comes with NVIDIA's image tensorrt-llm/release:1.2.1, beside which headrace is installed "
     "with its extra `tensorrt-llm`; see the README's page `On a GPU`"
 )
-_PROBED = ("cache_salt", "kv_cache_retention_config")
+_PROBED = ("cache_salt", "kv_cache_retention_config", "trace_headers")
 
 
 class CompletionOutput(Protocol):

@@ -17,6 +17,7 @@ import structlog
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from worker.engine.tensorrt_llm.library import Library, Llm
+from worker.engine.tensorrt_llm.request_keywords import RequestKeywords
 
 _PROGRESS_SECONDS = 10.0
 _LAST_RESORT_SECONDS = 10.0
@@ -53,22 +54,24 @@ class Canary:
     token_id: int
     end_id: int
     seconds: float
-    keywords: Mapping[str, Any]
-    """Those of all requests: an adapter is loaded at its first use."""
+    keywords: RequestKeywords
 
-    async def prove(self, llm: Llm) -> None:
-        """Generate it. Raises ServiceError for whatever goes wrong, and when it takes too long."""
+    async def prove(self, llm: Llm, adapter: str = "") -> None:
+        """Generate it by the model or an adapter, which is loaded by its first request.
+
+        Raises ServiceError for whatever goes wrong, and when it takes too long.
+        """
         try:
             async with asyncio.timeout(self.seconds):
-                await self._generate(llm)
+                await self._generate(llm, self.keywords.of_adapter(adapter))
         except TimeoutError as error:
-            raise _not_proven(f"it gave no token within {self.seconds:g} s") from error
+            raise _not_proven(adapter, f"it gave no token within {self.seconds:g} s") from error
         except StopAsyncIteration as error:
-            raise _not_proven("it gave no final response") from error
+            raise _not_proven(adapter, "it gave no final response") from error
         except Exception as error:  # (whatever it is, the engine cannot serve)
-            raise _not_proven(f"{type(error).__name__}: {error}") from error
+            raise _not_proven(adapter, f"{type(error).__name__}: {error}") from error
 
-    async def _generate(self, llm: Llm) -> None:
+    async def _generate(self, llm: Llm, keywords: Mapping[str, Any]) -> None:
         parameters = self.library.sampling(
             {
                 "end_id": self.end_id,
@@ -80,9 +83,7 @@ class Canary:
             }
         )
         inputs = {"prompt_token_ids": [self.token_id]}
-        result = llm.generate_async(
-            inputs, sampling_params=parameters, streaming=True, **self.keywords
-        )
+        result = llm.generate_async(inputs, sampling_params=parameters, streaming=True, **keywords)
         while not result.finished:
             await result.__anext__()
 
@@ -119,7 +120,9 @@ def _shut_down(llm: Llm, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) 
         loop.call_soon_threadsafe(ended.set)
 
 
-def _not_proven(problem: str) -> ServiceError:
+def _not_proven(adapter: str, problem: str) -> ServiceError:
+    by = f" by the adapter `{adapter}`" if adapter else ""
     return ServiceError(
-        errors_pb2.ERROR_REASON_ENGINE_FAILURE, f"TensorRT-LLM did not pass its canary: {problem}."
+        errors_pb2.ERROR_REASON_ENGINE_FAILURE,
+        f"TensorRT-LLM did not pass its canary{by}: {problem}.",
     )

@@ -4,17 +4,16 @@ Optional arguments are passed only where they are wanted: later releases rename 
 those that they do not know. Source of names: TensorRT-LLM 1.2's TorchLlmArgs.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from headrace.models.directory import ModelDirectory
 from headrace.runtime.errors import StartError
-from worker.engine.tensorrt_llm.library import Library
+from worker.engine.tensorrt_llm.adapters import Adapter, lora_values
 from worker.engine.tensorrt_llm.settings import (
     CudaGraphSettings,
     KvCacheSettings,
-    LoraSettings,
     SchedulerSettings,
     SpeculativeSettings,
     TensorRtLlmSettings,
@@ -30,7 +29,10 @@ _DRAFT_FIELDS = ("speculative_model", "speculative_model_dir")
 
 
 def llm_arguments(
-    settings: TensorRtLlmSettings, model: ModelDirectory, configs: Any
+    settings: TensorRtLlmSettings,
+    model: ModelDirectory,
+    configs: Any,
+    adapters: Sequence[Adapter] = (),
 ) -> dict[str, Any]:
     """Keyword arguments of LLM(...); `configs` is the module of its config classes.
 
@@ -56,8 +58,8 @@ def llm_arguments(
         "cuda_graph_config": _cuda_graphs(settings.cuda_graphs, configs),
     }
     arguments |= _optional(settings)
-    if settings.lora.path is not None:
-        arguments["lora_config"] = _lora(settings.lora, settings.lora.path, configs)
+    if adapters:
+        arguments["lora_config"] = configs.LoraConfig(**lora_values(adapters, settings.lora))
     if settings.speculative.method != "none":
         arguments["speculative_config"] = _speculative(settings.speculative, configs)
     return arguments
@@ -66,27 +68,6 @@ def llm_arguments(
 def sequence_length(settings: TensorRtLlmSettings, model: ModelDirectory) -> int:
     """Prompt and output together, in tokens."""
     return min(settings.max_seq_len or model.context_length, model.context_length)
-
-
-def constant_keywords(settings: TensorRtLlmSettings, library: Library) -> dict[str, Any]:
-    """Keywords of generate_async that all requests share: the adapter and retention priorities.
-
-    Raises StartError for an adapter that is not there.
-    """
-    keywords: dict[str, Any] = {}
-    priorities = retention(settings.kv_cache, library.configs)
-    if priorities is not None:
-        if "kv_cache_retention_config" not in library.keywords:
-            raise StartError("this build of TensorRT-LLM takes no retention priorities")
-        keywords["kv_cache_retention_config"] = priorities
-    if settings.lora.path is not None:
-        if not settings.lora.path.is_dir():
-            raise StartError(f"the adapter {settings.lora.path} is no directory")
-        # The id is the adapter's name in the library's caches; zero would mean none.
-        keywords["lora_request"] = library.lora_request(
-            settings.lora.name, 1, str(settings.lora.path)
-        )
-    return keywords
 
 
 def retention(settings: KvCacheSettings, configs: Any) -> Any | None:
@@ -109,7 +90,7 @@ def retention(settings: KvCacheSettings, configs: Any) -> Any | None:
 
 def _optional(settings: TensorRtLlmSettings) -> dict[str, Any]:
     """What is passed only where it is wanted."""
-    values = {
+    values: dict[str, Any] = {
         "moe_expert_parallel_size": settings.expert_parallel,
         "gpus_per_node": settings.gpus_per_node,
         "enable_attention_dp": settings.attention_data_parallel or None,
@@ -117,6 +98,9 @@ def _optional(settings: TensorRtLlmSettings) -> dict[str, Any]:
             None if settings.guided_decoding_backend == "none" else settings.guided_decoding_backend
         ),
     }
+    if settings.traces_endpoint:
+        # Its tracer makes no span without these.
+        values |= {"otlp_traces_endpoint": settings.traces_endpoint, "return_perf_metrics": True}
     if settings.expert_parallel is not None:
         values["moe_tensor_parallel_size"] = settings.tensor_parallel // settings.expert_parallel
     return {name: value for name, value in values.items() if value is not None}
@@ -142,18 +126,6 @@ def _scheduler(settings: SchedulerSettings, configs: Any) -> Any:
     if settings.chunking != "default":
         values["context_chunking_policy"] = settings.chunking.upper()
     return configs.SchedulerConfig(**values)
-
-
-def _lora(settings: LoraSettings, path: Path, configs: Any) -> Any:
-    values: dict[str, Any] = {
-        "lora_dir": [str(path)],
-        "max_lora_rank": settings.max_rank,
-        "max_loras": 1,
-        "max_cpu_loras": 1,
-    }
-    if settings.target_modules:
-        values["lora_target_modules"] = list(settings.target_modules)
-    return configs.LoraConfig(**values)
 
 
 def _cuda_graphs(settings: CudaGraphSettings, configs: Any) -> Any | None:

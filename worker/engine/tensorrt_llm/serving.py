@@ -6,6 +6,7 @@ places: in the queue, with the library and waited for, or with the library and a
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -82,10 +83,11 @@ class Serving:
 
     @property
     def load(self) -> EngineLoad:
-        """How busy it is.
+        """How busy it is; any thread may ask.
 
         Where nobody waits for an answer no block is needed, whatever was told last: statistics come
-        only while something computes.
+        only while something computes. They count blocks kept for reuse as free ones, and tell
+        nothing of evictions.
         """
         blocks = self._reader.blocks
         free = blocks.free if self._is_busy() else blocks.total
@@ -94,6 +96,7 @@ class Serving:
             total_blocks=blocks.total,
             free_blocks=free,
             referenced_blocks=blocks.total - free,
+            preemptions=self._reader.preemptions,
             prefilled_tokens=self._counts.prefilled_tokens,
         )
 
@@ -120,7 +123,7 @@ class Serving:
         if self._refusal is not None:
             raise self._refusal
         check_request(request, self._limits)
-        queued = self._queue.add(request, sink, self._loop.time())
+        queued = self._queue.add(request, sink, time.monotonic())
         for key in request.keys:
             self._open[sink, key] = queued
         self._hand_over_soon()
@@ -147,7 +150,8 @@ class Serving:
         """The library has something to compute that somebody waits for, or that goes on anyway."""
         if not self._settings.aborts:
             return bool(self._running)
-        return any(running.is_live for running in self._running.values())
+        # A copy: another thread may be asking.
+        return any(running.is_live for running in tuple(self._running.values()))
 
     def _start_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine)
@@ -189,14 +193,11 @@ class Serving:
     def _submitted(self, queued: QueuedRequest) -> RunningRequest:
         """Hand a request to the library. Raises ServiceError and whatever the library raises."""
         request = queued.request
-        keywords = self._canary.keywords
-        if request.cache_salt and "cache_salt" in self._library.keywords:
-            keywords = {**keywords, "cache_salt": request.cache_salt}
         result = self._llm.generate_async(
             {"prompt_token_ids": [*request.prompt_token_ids, *request.output_prefix_token_ids]},
             sampling_params=self._library.sampling(sampling_arguments(request, self._context)),
             streaming=True,
-            **keywords,
+            **self._canary.keywords.of_request(request),
         )
         return RunningRequest(queued, result, self._context.ends, self._outbox, self._counts)
 

@@ -5,7 +5,7 @@ here, so that a bad file stops the start on any machine.
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -108,22 +108,33 @@ class SpeculativeSettings(SettingsGroup):
         return self
 
 
-class LoraSettings(SettingsGroup):
-    """An adapter that every request goes through; the worker serves under its name."""
+AdapterName = Annotated[str, Field(min_length=1, max_length=128)]
 
-    name: str = ""
-    """Served name, instead of the model's; empty: no adapter."""
-    path: Path | None = None
+
+class LoraAdapterSettings(SettingsGroup):
+    """A LoRA adapter of the model; its name in the table is its served name."""
+
+    path: Path
     """Directory of the adapter in Hugging Face's layout, the same on every machine."""
+
+
+class LoraSettings(SettingsGroup):
+    """Bounds that all LoRA adapters share."""
+
     max_rank: int = Field(default=64, ge=1, le=1024)
-    """Highest rank of its matrices."""
+    """Highest rank of an adapter's matrices; memory is set aside for it."""
+    max_gpu_adapters: int | None = Field(default=None, ge=1, le=1024)
+    """Adapters on the GPU at the same time, the rest on the host; unset: all."""
+    max_host_adapters: int | None = Field(default=None, ge=1, le=1024)
+    """Adapters in the host's memory, the rest on disk; unset: all."""
     target_modules: tuple[str, ...] = ()
-    """Modules that it changes, by TensorRT-LLM's names; empty: as its own files say."""
+    """Modules that adapters change, by TensorRT-LLM's names; empty: as their own files say."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if bool(self.name) != (self.path is not None):
-            raise ValueError("name and path belong together")
+        gpu, host = self.max_gpu_adapters, self.max_host_adapters
+        if gpu is not None and host is not None and gpu > host:
+            raise ValueError(f"max_gpu_adapters {gpu} is more than max_host_adapters {host}")
         return self
 
 
@@ -164,6 +175,9 @@ class TensorRtLlmSettings(SettingsGroup):
     """Who enforces guides; Lark grammars need llguidance, structural tags xgrammar."""
     iteration_statistics: bool = True
     """Ask the library for its load after each step."""
+    traces_endpoint: str = ""
+    """OTLP endpoint to which the library sends spans of its own, children of the worker's, where
+    its packages for OpenTelemetry are installed; empty: none."""
     kv_cache: KvCacheSettings = KvCacheSettings()
     """The KV cache."""
     scheduler: SchedulerSettings = SchedulerSettings()
@@ -173,7 +187,9 @@ class TensorRtLlmSettings(SettingsGroup):
     speculative: SpeculativeSettings = SpeculativeSettings()
     """Speculative decoding."""
     lora: LoraSettings = LoraSettings()
-    """A LoRA adapter."""
+    """Bounds of LoRA adapters."""
+    lora_adapters: dict[AdapterName, LoraAdapterSettings] = Field(default_factory=dict)
+    """LoRA adapters that are served beside the model, by served name."""
 
     max_queued_outputs: int = Field(default=1024, ge=0)
     """Outputs that may wait beyond those that compute; more are refused as overloaded."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.lora_adapters import write_adapter
 from tests.support.tensorrt_llm import importable
 from tests.support.tokenizer_models import train_tokenizer
 from tests.unit.support.tensorrt_llm.conftest import PROMPT, Opened, Opener
@@ -327,18 +328,49 @@ async def test_behaviour_17_adapters_are_paths(
     opened: Opener, tmp_path: Path, checks: bool
 ) -> None:
     """A path that does not exist, the default among them, is a ValueError; an id separates."""
-    here = opened({"checks_lora_path": checks})
+    opened({"checks_lora_path": checks})
     if checks:
         for path in ("", str(tmp_path / "none")):
             with pytest.raises(ValueError, match="does not exist"):
                 LoRARequest("a", 1, path)
     else:
         assert LoRARequest("a", 1).name == "a"
-    prompt = list(range(100, 200))
-    adapters = (None, LoRARequest("a", 1, str(tmp_path)), None)
-    cached = [(await here.ask(prompt, lora_request=lora)).cached_tokens for lora in adapters]
 
-    assert cached == [0, 0, 96]
+
+@pytest.mark.parametrize("configured", [True, False])
+async def test_behaviour_17_adapters_are_numbers(
+    opened: Opener, tmp_path: Path, configured: bool
+) -> None:
+    """What was loaded first under a number stays; without a LoraConfig none is looked at."""
+    paths = [str(write_adapter(tmp_path / name)) for name in ("a", "b")]
+    modules = {"lora_config": {"lora_target_modules": ["attn_q"]}} if configured else {}
+    here = opened(**modules)
+    prompt = list(range(100, 200))
+    adapters = [
+        None,
+        LoRARequest("a", 1, paths[0]),
+        LoRARequest("b", 1, paths[1]),
+        LoRARequest("b", 2, paths[1]),
+    ]
+    results = [await here.ask(prompt, lora_request=one) for one in adapters]
+    ids = [result.outputs[0].token_ids for result in results]
+    cached = [result.cached_tokens for result in results]
+
+    assert cached == ([0, 0, 96, 0] if configured else [0, 96, 96, 96])
+    assert ids[1] == ids[2]
+    assert len({tuple(one) for one in ids}) == (3 if configured else 1)
+
+
+async def test_behaviour_17_adapters_that_cannot_be_loaded(opened: Opener, tmp_path: Path) -> None:
+    """One request's error; a LoraConfig that names no module and not one folder is everybody's."""
+    one = str(write_adapter(tmp_path / "a"))
+    here = opened(lora_config={"lora_dir": [one]})
+    with pytest.raises(RequestError, match="Failed to load LoRA"):
+        await here.ask([5], lora_request=LoRARequest("b", 2, str(tmp_path)))
+    assert (await here.ask([5], lora_request=LoRARequest("a", 1, one))).finished
+    for folders in ([], [one, one]):
+        with pytest.raises(AssertionError, match="at least one lora target module"):
+            opened(lora_config={"lora_dir": folders})
 
 
 @pytest.mark.parametrize("has", [True, False])

@@ -13,6 +13,7 @@ from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
 from tests.support.event_sinks import CollectingSink
+from tests.support.lora_adapters import write_adapter
 from tests.support.models import fake_model
 from tests.support.tensorrt_llm import importable
 from tests.unit.worker.tensorrt_llm.engines import END_IDS, PROMPT, opened
@@ -290,25 +291,35 @@ async def test_ends_of_the_configuration_are_told_too() -> None:
         assert (params.end_id, params.stop_token_ids) == (2, [7, 9])
 
 
-async def test_an_adapter(tmp_path: Path) -> None:
-    """It has the worker's served name, and goes with every request, the canary's too."""
-    lora = {"name": "sql", "path": tmp_path, "max_rank": 8, "target_modules": ("attn_q",)}
-    async with opened(lora=lora) as engine:
-        await engine.ask(max_tokens=1)
-        told = [request.keywords["lora_request"] for request in engine.machine.requests]
+async def test_adapters_are_served_by_name(tmp_path: Path) -> None:
+    """Requests go to the adapter that they name; each adapter has answered at the start."""
+    table = {name: {"path": write_adapter(tmp_path / name)} for name in ("sql", "tone")}
+    async with opened(lora_adapters=table, lora={"max_rank": 8}) as engine:
+        proven = [request.keywords.get("lora_request") for request in engine.machine.requests]
+        for name in ("tone", "", "sql"):
+            await engine.ask(max_tokens=1, adapter=name)
+        told = [one.keywords.get("lora_request") for one in engine.machine.requests[3:]]
         config = engine.machine.llms[0].args.lora_config
         info = engine.engine.info
 
-    assert {(one.name, one.adapter_id, one.path) for one in told} == {("sql", 1, str(tmp_path))}
-    assert len(told) == 2
-    assert (config.lora_dir, config.max_lora_rank) == ([str(tmp_path)], 8)
-    assert config.lora_target_modules == ["attn_q"]
-    assert (info.model, info.system_fingerprint[-4:]) == ("sql", "_sql")
+    assert [one and one.name for one in proven] == [None, "sql", "tone"]
+    assert [one and (one.name, one.path) for one in told] == [
+        ("tone", str(tmp_path / "tone")),
+        None,
+        ("sql", str(tmp_path / "sql")),
+    ]
+    assert len({one.adapter_id for one in told if one}) == 2
+    assert (config.lora_dir, config.max_lora_rank, config.max_loras) == ([], 8, 2)
+    assert config.lora_target_modules == ["attn_k", "attn_q", "attn_v"]
+    assert info.served_models == ("tiny", "sql", "tone")
 
 
-async def test_an_adapter_that_is_not_there(tmp_path: Path) -> None:
-    """It is found out before the model is loaded."""
-    lora = {"name": "sql", "path": tmp_path / "missing"}
-    with pytest.raises(StartError, match="missing is no directory"):
-        async with opened(lora=lora):
+async def test_an_adapter_that_cannot_be_loaded(tmp_path: Path) -> None:
+    """The start fails and names it, not the first request that somebody makes."""
+    sql = write_adapter(tmp_path / "sql")
+    fault = Fault(kind="request", request=1, message="bad weights")
+    with pytest.raises(
+        ServiceError, match="canary by the adapter `sql`: RequestError: bad weights"
+    ):
+        async with opened({"faults": (fault,)}, lora_adapters={"sql": {"path": sql}}):
             pass

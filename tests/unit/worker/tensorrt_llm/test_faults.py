@@ -163,8 +163,11 @@ async def test_one_that_waits_inside_is_no_witness() -> None:
         for key in range(3):
             engine.submit(sink, key, (*PROMPT, key), ignore_eos=True, max_tokens=3000)
         await sink.wait_until(lambda: len(sink.token_ids) == 2)
+        # Else the third would compute before the failure of the others has arrived.
+        engine.machine.hold()
         engine.machine.fail_active("forward pass failed")
         await sink.all_ended(0, 1)
+        engine.machine.release()
         await asyncio.to_thread(
             engine.machine.wait_until, lambda: len(engine.machine.requests) == 5
         )

@@ -26,7 +26,12 @@ from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
         ({"speculative": {"method": "eagle3"}}, "method eagle3 needs draft_model"),
         ({"speculative": {"method": "ngram", "draft_model": Path("x")}}, "takes no draft_model"),
         ({"guided_decoding_backend": "outlines"}, "'llguidance', 'xgrammar' or 'none'"),
-        ({"lora": {"name": "sql"}}, "name and path belong together"),
+        (
+            {"lora": {"max_gpu_adapters": 3, "max_host_adapters": 2}},
+            "max_gpu_adapters 3 is more than max_host_adapters 2",
+        ),
+        ({"lora_adapters": {"sql": {}}}, r"lora_adapters\.sql\.path"),
+        ({"lora_adapters": {"": {"path": "x"}}}, "at least 1 character"),
         ({"tensor_paralel": 2}, "tensor_paralel"),
     ],
 )

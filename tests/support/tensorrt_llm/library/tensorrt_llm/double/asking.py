@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorrt_llm.double.adapters import AdapterError, AdapterStore
 from tensorrt_llm.double.sampler import Drawing, honoured
 from tensorrt_llm.double.sequences import WorkerRequest
 from tensorrt_llm.double.switches import Switches
@@ -20,14 +21,15 @@ class EnqueueError(Exception):
 
 
 def worker_request(
-    request: Any, args: Any, vocabulary_size: int, switches: Switches
+    request: Any, args: Any, vocabulary_size: int, switches: Switches, adapters: AdapterStore
 ) -> WorkerRequest:
     """Of a GenerationRequest and TorchLlmArgs. Raises EnqueueError."""
     params = request.sampling_params
     try:
+        adapter_id, adapter = adapters.loaded(request.lora_request)
         stops = [ids for _, ids in params._get_stop_reasons_and_words()]
         bad = params._get_bad_words()
-    except RuntimeError as error:
+    except (AdapterError, RuntimeError) as error:
         raise EnqueueError(str(error)) from error
     return WorkerRequest(
         request_id=request.id,
@@ -40,7 +42,8 @@ def worker_request(
         bad_sequences=tuple(tuple(ids) for ids in bad if ids),
         drawing=_drawing(params, args, vocabulary_size, switches),
         streaming=request.streaming,
-        namespace=_namespace(request, switches),
+        namespace=f"{adapter_id}:{_salt(request, switches)}",
+        adapter=adapter,
         logprobs=params._asked_logprobs,
         prompt_logprobs=params.prompt_logprobs or 0,
         guide=params.guided_decoding,
@@ -50,10 +53,8 @@ def worker_request(
     )
 
 
-def _namespace(request: Any, switches: Switches) -> str:
-    adapter = 0 if request.lora_request is None else request.lora_request.lora_int_id
-    salt = (request.cache_salt or "") if switches.salts_separate else ""
-    return f"{adapter}:{salt}"
+def _salt(request: Any, switches: Switches) -> str:
+    return (request.cache_salt or "") if switches.salts_separate else ""
 
 
 def _drawing(params: Any, args: Any, vocabulary_size: int, switches: Switches) -> Drawing:

@@ -106,7 +106,7 @@ class Iteration:
         source = f"{self._switches.seed}:{asked.request_id}:{index}"
         if seed is not None:
             source = f"seed {seed}:{index}"
-        context = Context(self._switches.seed, asked.prompt)
+        context = Context(self._switches.seed, asked.prompt, adapter=asked.adapter)
         return RunningSequence(index, context, random.Random(source))
 
     def take_stats(self) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """The fake model: what comes next depends on the ids before, and on nothing else.
 
-A 64-bit digest of (seed, all ids so far) names 32 candidates and their logits; all other ids share
-a floor far below. So a continuation of prompt and output goes on as the whole would have. At about
-one position in fourteen an end id leads.
+A 64-bit digest of (seed, adapter, all ids so far) names 32 candidates and their logits; all other
+ids share a floor far below. So a continuation of prompt and output goes on as the whole would have.
+At about one position in fourteen an end id leads.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ class Context:
 
     __slots__ = ("_state",)
 
-    def __init__(self, seed: int, token_ids: Sequence[int] = ()) -> None:
-        start = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    def __init__(self, seed: int, token_ids: Sequence[int] = (), *, adapter: str = "") -> None:
+        start = hashlib.blake2b(f"{seed}{adapter}".encode(), digest_size=8).digest()
         self._state = int.from_bytes(start, "little")
         for token_id in token_ids:
             self.append(token_id)

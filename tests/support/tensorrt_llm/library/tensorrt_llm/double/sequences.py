@@ -46,6 +46,8 @@ class WorkerRequest:
     drawing: Drawing
     streaming: bool
     namespace: str
+    adapter: str = ""
+    """Path of the LoRA adapter that computes it."""
     logprobs: int | None = None
     """0: the sampled id only."""
     prompt_logprobs: int = 0

@@ -43,7 +43,7 @@ class Stepper:
 
     def prompt_logprobs(self, request: WorkerRequest) -> tuple[TokenLogprobs, ...]:
         """One entry for each prompt id but the first."""
-        sequence_context = self._context()
+        sequence_context = Context(self._switches.seed, adapter=request.adapter)
         entries = []
         for token_id, following in zip(request.prompt, request.prompt[1:], strict=False):
             sequence_context.append(token_id)
@@ -51,9 +51,6 @@ class Stepper:
             named = following if self._switches.prompt_logprobs_name_prompt else None
             entries.append(_top(logits, request.prompt_logprobs, named))
         return tuple(entries)
-
-    def _context(self) -> Context:
-        return Context(self._switches.seed)
 
     def _plain(self, sequence: RunningSequence, guides: Guides | None) -> Logits:
         if sequence.matcher is None or guides is None:

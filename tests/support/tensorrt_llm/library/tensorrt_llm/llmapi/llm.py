@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Self
 
 from pydantic import ValidationError
 
+from tensorrt_llm.double.adapters import AdapterStore
 from tensorrt_llm.double.asking import EnqueueError, worker_request
 from tensorrt_llm.double.assembly import assemble
 from tensorrt_llm.double.machine import Machine, current
@@ -84,6 +85,7 @@ class BaseLLM:
         if switches.writes_to_stdout:
             sys.stdout.write(f"[TensorRT-LLM] TensorRT LLM version: {switches.version}\n")
         self._machine.await_construction()
+        self._adapters = AdapterStore(args.lora_config)
         made = assemble(args, facts, self.tokenizer, self._machine)
         traces = args.otlp_traces_endpoint is not None
         self._executor = GenerationExecutorProxy(
@@ -199,14 +201,18 @@ class BaseLLM:
 
     def _asked(self, request: GenerationRequest) -> tuple[WorkerRequest, str | None]:
         """What the worker is given, and why it will refuse it."""
-        switches = self._machine.switches
         try:
-            return worker_request(request, self.args, self._vocabulary_size, switches), None
+            return self._worker_request(request), None
         except EnqueueError as error:
             bare = copy.copy(request)
             bare.sampling_params = SamplingParams(end_id=request.sampling_params.end_id)
-            asked = worker_request(bare, self.args, self._vocabulary_size, switches)
-            return asked, str(error)
+            bare.lora_request = None
+            return self._worker_request(bare), str(error)
+
+    def _worker_request(self, request: GenerationRequest) -> WorkerRequest:
+        """Raises EnqueueError."""
+        switches = self._machine.switches
+        return worker_request(request, self.args, self._vocabulary_size, switches, self._adapters)
 
     def get_stats(self, timeout: float | None = 2) -> list[dict[str, Any]]:
         """Iteration statistics that were not read yet."""
