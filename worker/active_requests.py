@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from headrace.access.limits import Lease
 from headrace.rpc.errors import ServiceError
@@ -17,6 +18,13 @@ from worker.engine.seam import EndedEvent, EngineRequest, StartedEvent
 from worker.events import outcome_label
 from worker.request_end import RequestEnd
 from worker.request_report import RequestReport, RequestReports
+
+AbortCause = Literal["caller", "deadline", "slow_reader", "stream_ended", "failed"]
+"""Its caller's wish, its time, a caller who takes nothing, a lost stream, another output's failure.
+
+The edge also aborts what a stop string completed.
+"""
+ABORT_CAUSES: tuple[AbortCause, ...] = get_args(AbortCause)
 
 
 @dataclass(slots=True)
@@ -33,7 +41,7 @@ class ActiveRequest:
     outcomes: list[str] = field(default_factory=list)
     failure: ServiceError | None = None
     refusal: ServiceError | None = None
-    abort_cause: str | None = None
+    abort_cause: AbortCause | None = None
     model: str = ""
     due_at: float | None = None
     deadline: asyncio.TimerHandle | None = None
@@ -83,7 +91,7 @@ class RequestTable:
         self._idle = asyncio.Event()
         self._idle.set()
         self.aborted_outputs = 0
-        self.aborts: dict[str, int] = {}
+        self.aborts = dict.fromkeys(ABORT_CAUSES, 0)
         self.stray_entries = 0
         self.frames = FrameCounts()
         self.frame_tokens = 0
@@ -127,11 +135,11 @@ class RequestTable:
         self._idle.clear()
         return active
 
-    def abort(self, active: ActiveRequest, num_outputs: int, cause: str) -> None:
+    def abort(self, active: ActiveRequest, num_outputs: int, cause: AbortCause) -> None:
         """Note that outputs are aborted, and why."""
         active.abort_cause = active.abort_cause or cause
         self.aborted_outputs += num_outputs
-        self.aborts[cause] = self.aborts.get(cause, 0) + num_outputs
+        self.aborts[cause] += num_outputs
 
     def release(self, active: ActiveRequest) -> None:
         """Take a request out and report how it went; a second release is a bug and raises."""

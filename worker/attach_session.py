@@ -10,7 +10,7 @@ from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
 from headrace.telemetry.trace_context import TraceContext
 from headrace.worker.v1.attach_pb2 import AttachRequest, AttachResponse, Submission
-from worker.active_requests import ActiveRequest, RequestTable
+from worker.active_requests import AbortCause, ActiveRequest, RequestTable
 from worker.attach_outbox import AttachOutbox
 from worker.engine.seam import EndedEvent, Engine, EngineEvents, EngineRequest
 from worker.events import (
@@ -143,7 +143,7 @@ class AttachSession:
         self._stream.wake()
 
     def _abort(
-        self, handles: Iterable[int], reason: "errors_pb2.ErrorReason.ValueType", cause: str
+        self, handles: Iterable[int], reason: "errors_pb2.ErrorReason.ValueType", cause: AbortCause
     ) -> int:
         """End outputs at once and tell the engine; returns how many were open."""
         # A peer may name a handle twice; only the first time is it known.

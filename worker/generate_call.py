@@ -8,7 +8,7 @@ from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import MAX_PENDING_TOKENS
 from headrace.worker.v1.generate_pb2 import GenerateResponse, OutputTokens
 from headrace.worker.v1.generation_pb2 import GenerationRequest
-from worker.active_requests import ActiveRequest, RequestTable
+from worker.active_requests import AbortCause, ActiveRequest, RequestTable
 from worker.engine.seam import EndedEvent, Engine, EngineEvents
 from worker.events import (
     ended_to_proto,
@@ -91,7 +91,7 @@ class GenerateCall:
             self._abort(left, "caller")
         self._table.release(active)
 
-    def _abort(self, error: ServiceError, cause: str) -> None:
+    def _abort(self, error: ServiceError, cause: AbortCause) -> None:
         opened, self._open = self._open, {}
         if not opened:
             return
@@ -103,7 +103,7 @@ class GenerateCall:
     def _deadline(self) -> None:
         self._fail(_time_ran_out(), "deadline")
 
-    def _fail(self, error: ServiceError, cause: str) -> None:
+    def _fail(self, error: ServiceError, cause: AbortCause) -> None:
         # The engine is told at once: the caller may be slow to take what was written before.
         self._failure = error
         self._abort(error, cause)

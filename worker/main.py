@@ -25,6 +25,7 @@ from worker.engine.paced import PacedEngine
 from worker.engine.seam import Engine
 from worker.engine.tensorrt_llm.engine import TensorRtLlmEngine
 from worker.engine.tensorrt_llm.library import open_library
+from worker.load_figures import LoadFigures
 from worker.metrics import WorkerMetrics
 from worker.request_report import RequestReports
 from worker.servicer import WorkerServicer
@@ -100,6 +101,7 @@ async def _serve(
     identity = telemetry.metrics.identity
     reports = RequestReports(telemetry.tracing, telemetry.metrics)
     servicer = WorkerServicer(engine, identity, timing, gate, unbounded, reports)
+    telemetry.metrics.registry.register(LoadFigures(engine, servicer.table))
     server = GrpcServer(
         settings.host, settings.port, [_SERVICE], tls=settings.tls, interceptors=gate.interceptors
     )

@@ -10,29 +10,13 @@ from functools import partial
 from prometheus_client import Counter, Histogram
 
 from headrace.runtime.identity import Identity
+from headrace.telemetry import buckets
 from headrace.telemetry.metrics import ServiceMetrics
 from headrace.telemetry.names import CHAT_OPERATION, DECODE_PHASE, PREFILL_PHASE, QUEUE_PHASE
 from worker.request_end import RequestEnd
 from worker.request_phases import Phase
 
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
-# The conventions' boundaries; beyond them what a long answer, a queue and a fast step need.
-_DURATIONS = (
-    *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
-    *(163.84, 327.68),
-)
-_FIRST_TOKENS = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
-    *(30.0, 60.0),
-)
-_LATER_TOKENS = (
-    *(0.001, 0.002, 0.004, 0.006, 0.008),
-    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
-)
-_PHASES = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
-)
 
 
 class WorkerMetrics(ServiceMetrics):
@@ -48,22 +32,22 @@ class WorkerMetrics(ServiceMetrics):
             "gen_ai_server_request_duration_seconds",
             "From a request's submission to its last end; refused ones are not among them.",
             (*_GEN_AI, "error_type"),
-            buckets=_DURATIONS,
+            buckets=buckets.REQUEST_DURATION,
         )
         self._first_tokens = histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "From a request's submission to its first token, of requests that ended well.",
             _GEN_AI,
-            buckets=_FIRST_TOKENS,
+            buckets=buckets.TIME_TO_FIRST_TOKEN,
         )
         self._later_tokens = histogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Mean time of a token after the first one, of requests that ended well.",
             _GEN_AI,
-            buckets=_LATER_TOKENS,
+            buckets=buckets.TIME_PER_OUTPUT_TOKEN,
         )
         self._phases = {
-            name: histogram(f"headrace_worker_{name}_seconds", text, buckets=_PHASES)
+            name: histogram(f"headrace_worker_{name}_seconds", text, buckets=buckets.PHASE_SECONDS)
             for name, text in (
                 (QUEUE_PHASE, "From submission to the first step that fed the model."),
                 (PREFILL_PHASE, "From the first step that fed the model to the first token."),

@@ -233,13 +233,18 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """How busy an engine is; blocks add up: free + cached + referenced = total."""
+    """How busy an engine is; blocks add up: free + cached + referenced = total.
+
+    Evictions, preemptions and prefilled tokens are counted since the start; `evicted_blocks` held a
+    prefix that was given up for another request.
+    """
 
     queued_outputs: int = 0
     total_blocks: int = 0
     free_blocks: int = 0
     cached_blocks: int = 0
     referenced_blocks: int = 0
+    evicted_blocks: int = 0
     preemptions: int = 0
     prefilled_tokens: int = 0
 
@@ -253,7 +258,7 @@ class Engine(Protocol):
 
     @property
     def load(self) -> EngineLoad:
-        """How busy it is now; cheap, may be read from the loop at any time."""
+        """How busy it is now; cheap, may be read at any time and from any thread."""
 
     async def start(self) -> None:
         """Load the model and begin; returns when requests can be taken. Raises ServiceError."""

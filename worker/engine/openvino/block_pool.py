@@ -24,6 +24,8 @@ class BlockPool:
         self._block_of: dict[bytes, int] = {}
         self._unused: OrderedDict[int, None] = OrderedDict()  # cached blocks, oldest first
         self._num_referenced = 0
+        self.evictions = 0
+        """Cached blocks that were taken for something else."""
 
     @property
     def total_blocks(self) -> int:
@@ -111,6 +113,7 @@ class BlockPool:
     def _take(self) -> int:
         if self._free:
             return self._free.pop()
+        self.evictions += 1
         block_id, _ = self._unused.popitem(last=False)
         del self._block_of[self._digest_of.pop(block_id)]
         return block_id

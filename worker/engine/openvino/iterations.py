@@ -93,7 +93,9 @@ class Iterations:
             self._events.add_end(sequence, now, error=error)
         self._sequences.clear()
         load = EngineLoad(
-            preemptions=self._scheduler.preemptions, prefilled_tokens=self._prefilled_tokens
+            evicted_blocks=self._model.pool.evictions,
+            preemptions=self._scheduler.preemptions,
+            prefilled_tokens=self._prefilled_tokens,
         )
         self.snapshot = Snapshot(load, num_running=0, taken_up=self._scheduler.taken_up)
         return self._events.take()
@@ -216,6 +218,7 @@ class Iterations:
             free_blocks=pool.free_blocks,
             cached_blocks=pool.cached_blocks,
             referenced_blocks=pool.referenced_blocks,
+            evicted_blocks=pool.evictions,
             preemptions=self._scheduler.preemptions,
             prefilled_tokens=self._prefilled_tokens,
         )

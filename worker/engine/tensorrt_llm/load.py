@@ -41,14 +41,25 @@ def block_counts(statistics: Mapping[str, Any]) -> BlockCounts | None:
     return BlockCounts(total, max(min(free, total), 0), size)
 
 
+def paused_requests(statistics: Mapping[str, Any]) -> int:
+    """How many requests one iteration put back since blocks ran out; 0 where it does not tell.
+
+    With the library's default policy, which evicts nothing that runs, there are none.
+    """
+    batch = statistics.get("inflightBatchingStats")
+    paused = batch.get("numPausedRequests") if isinstance(batch, Mapping) else None
+    return max(paused, 0) if isinstance(paused, int) else 0
+
+
 class LoadReader:
-    """Keeps the newest counts; `run` is its task."""
+    """Keeps the newest counts, and adds up what is told of single iterations; `run` is its task."""
 
     def __init__(self, llm: Llm) -> None:
         self._llm = llm
         self._first = asyncio.Event()
         self._responses = asyncio.Event()
         self.blocks = BlockCounts()
+        self.preemptions = 0
 
     async def first(self, seconds: float) -> None:
         """Wait for the first counts, at most so long."""
@@ -79,6 +90,7 @@ class LoadReader:
             await asyncio.sleep(_BACKOFF_SECONDS)
 
     def _keep(self, statistics: Mapping[str, Any]) -> None:
+        self.preemptions += paused_requests(statistics)
         counts = block_counts(statistics)
         if counts is not None:
             self.blocks = counts

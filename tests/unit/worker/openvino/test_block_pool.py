@@ -58,6 +58,7 @@ def test_the_end_of_a_prefix_is_taken_first() -> None:
     taken = pool.allocate(1)
 
     assert taken == blocks[2:]
+    assert pool.evictions == 1
     assert pool.find(map(_digest, range(3))) == blocks[:2]
 
 

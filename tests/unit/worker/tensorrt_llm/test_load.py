@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from worker.engine.tensorrt_llm.load import BlockCounts, LoadReader, block_counts
+from worker.engine.tensorrt_llm.load import (
+    BlockCounts,
+    LoadReader,
+    block_counts,
+    paused_requests,
+)
 
 WHOLE = {"kvCacheStats": {"maxNumBlocks": 10, "freeNumBlocks": 4, "tokensPerBlock": 32}}
 
@@ -25,6 +30,27 @@ WHOLE = {"kvCacheStats": {"maxNumBlocks": 10, "freeNumBlocks": 4, "tokensPerBloc
 def test_every_key_is_optional(statistics: Mapping[str, Any], counts: BlockCounts | None) -> None:
     """What is told is read, and adds up."""
     assert block_counts(statistics) == counts
+
+
+@pytest.mark.parametrize(
+    ("batch", "count"),
+    [({"numPausedRequests": 2}, 2), ({"numPausedRequests": None}, 0), ({}, 0), (None, 0), (3, 0)],
+)
+def test_paused_requests_are_read_where_they_are_told(batch: object, count: int) -> None:
+    """What is missing or of another kind is none."""
+    assert paused_requests({"inflightBatchingStats": batch}) == count
+
+
+async def test_paused_requests_add_up() -> None:
+    """Each iteration tells its own; requests that it pauses are counted with those before."""
+    paused = {"inflightBatchingStats": {"numPausedRequests": 2}}
+    reader = LoadReader(Statistics([paused, {}, paused, WHOLE]))  # type: ignore[arg-type] # only this part
+    task = asyncio.create_task(reader.run())
+    reader.on_response()
+    await reader.first(5)
+    task.cancel()
+
+    assert reader.preemptions == 4
 
 
 class Statistics:

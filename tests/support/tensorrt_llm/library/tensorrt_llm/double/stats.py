@@ -1,4 +1,7 @@
-"""Iteration statistics: camelCase keys, as the contract's section 6 lists them."""
+"""Iteration statistics: camelCase keys, as the contract's section 6 lists them.
+
+Requests are counted as paused in the iteration that paused them, as the library does.
+"""
 
 from typing import Any
 
@@ -10,6 +13,7 @@ def stats_of(number: int, scheduler: Scheduler) -> dict[str, Any]:
     pool = scheduler.pool
     counts = pool.counts
     looked_up = counts.reused + counts.missed
+    paused, scheduler.num_paused = scheduler.num_paused, 0
     reading = sum(not request.has_prefilled for request in scheduler.active)
     return {
         "iter": number,
@@ -31,7 +35,7 @@ def stats_of(number: int, scheduler: Scheduler) -> dict[str, Any]:
             "cacheHitRate": counts.reused / looked_up if looked_up else 0.0,
         },
         "inflightBatchingStats": {
-            "numPausedRequests": scheduler.num_paused,
+            "numPausedRequests": paused,
             "numContextRequests": reading,
             "numGenRequests": len(scheduler.active) - reading,
         },
