@@ -18,6 +18,8 @@ from headrace.access.grpc_authentication import KeyGate, key_of
 from headrace.access.refusals import unknown_model, worded_limits
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
+from headrace.rpc.served_calls import ServedCall, served_call
+from headrace.telemetry import names
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
 
 
@@ -55,14 +57,19 @@ class CallGate:
     @contextmanager
     def call(self, context: grpc.aio.ServicerContext, model: str) -> Iterator[Call]:
         """Count a call for `model`. Raises ServiceError: model_not_found or rate_limited."""
+        served = served_call()
         holder = self._gate.holder(context)
+        _name_caller(served, holder.caller)
         call = Call(self._find(model, holder.caller))
+        served.attributes[names.REQUEST_MODEL] = call.model.directory.name
         with worded_limits(holder.caller, call.model.directory.name):
             lease = holder.allowance.admit(0, time.monotonic())
         try:
             yield call
         finally:
             lease.close(call.used_tokens, time.monotonic())
+            if call.used_tokens:
+                served.attributes[names.TEXT_TOKENS] = call.used_tokens
 
     def model(self, context: grpc.aio.ServicerContext, name: str) -> TokenizerModel:
         """The model that a caller means, without counting. Raises ServiceError."""
@@ -102,3 +109,9 @@ class CallGate:
 
     def _admitted(self, caller: Caller) -> list[str]:
         return [name for name in self._registry.names if caller.may_use(name)]
+
+
+def _name_caller(served: ServedCall, caller: Caller) -> None:
+    served.tenant_class = caller.tenant_class
+    if caller.tenant:
+        served.attributes[names.TENANT] = caller.tenant

@@ -23,11 +23,23 @@ class EncodingPool:
     """
 
     def __init__(self, threads: int, max_pending: int, long_characters: int) -> None:
+        self._threads = threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="encoding")
         self._long_places = asyncio.Semaphore(max(threads - 1, 1))
         self._long_characters = long_characters
         self._max_pending = max_pending
         self._pending = 0
+        self._given = 0  # of these, given to the threads
+
+    @property
+    def num_busy(self) -> int:
+        """Threads that are at work."""
+        return min(self._given, self._threads)
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that wait for a thread, or for other long ones."""
+        return max(0, self._pending - self.num_busy)
 
     async def run(
         self, characters: int, job: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs
@@ -48,6 +60,7 @@ class EncodingPool:
             self._pending -= 1
             raise
         future = self._executor.submit(job, *args, **kwargs)
+        self._given += 1
         # On the loop, when the thread is free again: a job at work outlives its caller.
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, is_long))
@@ -59,5 +72,6 @@ class EncodingPool:
 
     def _leave(self, is_long: bool) -> None:  # noqa: FBT001 (called by the loop)
         self._pending -= 1
+        self._given -= 1
         if is_long:
             self._long_places.release()

@@ -16,9 +16,10 @@ from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
 from headrace.telemetry.health_port import open_health
 from headrace.telemetry.health_report import HealthReport
-from headrace.telemetry.service import open_telemetry
+from headrace.telemetry.service import Telemetry, open_telemetry
 from headrace.tokenizer.v1.service_pb2 import DESCRIPTOR
 from headrace.tokenizer.v1.service_pb2_grpc import add_TokenizerServiceServicer_to_server
+from tokenizer_svc.call_watch import call_hook
 from tokenizer_svc.encoding_pool import EncodingPool
 from tokenizer_svc.formats.catalog import FormatCatalog
 from tokenizer_svc.metrics import TokenizerMetrics
@@ -58,22 +59,24 @@ async def run(
     health = HealthReport(metrics.render)
     async with (
         open_health(settings.telemetry.health, health, [_SERVICE]),
-        open_telemetry(settings.telemetry, metrics),
+        open_telemetry(settings.telemetry, metrics) as telemetry,
     ):
-        await _serve(settings, stop, models or ModelsSettings(), metrics.identity, health)
+        await _serve(settings, stop, models or ModelsSettings(), telemetry, health)
 
 
 async def _serve(
     settings: TokenizerSettings,
     stop: asyncio.Event,
     models: ModelsSettings,
-    identity: Identity,
+    telemetry: Telemetry[TokenizerMetrics],
     health: HealthReport,
 ) -> None:
+    identity = telemetry.metrics.identity
     keys = open_key_ring(settings.keys)
     gate = KeyGate(keys)
+    interceptors = [call_hook(telemetry), *gate.interceptors]
     server = GrpcServer(
-        settings.host, settings.port, [_SERVICE], tls=settings.tls, interceptors=gate.interceptors
+        settings.host, settings.port, [_SERVICE], tls=settings.tls, interceptors=interceptors
     )
     limits = settings.limits
     pool = EncodingPool(settings.threads, limits.max_pending_encodings, limits.long_text_characters)
@@ -83,6 +86,7 @@ async def _serve(
             heartbeat_seconds=settings.heartbeat_seconds, silence_seconds=settings.silence_seconds
         )
         servicer = TokenizerServicer(registry, pool, limits, identity, timing, gate)
+        telemetry.metrics.watch(servicer.activity, pool)
         server.add(add_TokenizerServiceServicer_to_server, servicer)
         await server.serve()
         _log.info(

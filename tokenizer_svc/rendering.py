@@ -4,7 +4,7 @@ What is cheap is checked when a rendering is prepared; `run` takes long and may 
 """
 
 from collections.abc import MutableSequence, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from headrace.digest import block_digests, root_digest
@@ -17,6 +17,7 @@ from tokenizer_svc.guides.checking import GuideChecker
 from tokenizer_svc.guides.content import check_content, content_characters
 from tokenizer_svc.message_mapping import TemplateMessage, num_characters, template_messages
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
+from tokenizer_svc.render_times import RenderTimes
 from tokenizer_svc.request_mapping import checked_block_size
 from tokenizer_svc.settings import LimitSettings
 from tokenizer_svc.template_tools import template_tool
@@ -41,6 +42,7 @@ class Rendering:
     answered_as: OutputFormat
     limits: LimitSettings
     guides: GuideChecker
+    times: RenderTimes = field(default_factory=RenderTimes)
 
     @classmethod
     def prepare(
@@ -85,14 +87,15 @@ class Rendering:
         conversation = Conversation(
             self.messages, [template_tool(tool) for tool in tools], thinking, self._calls_as
         )
-        ids = model.prompt_renderer().render(conversation, limit)
+        ids = model.prompt_renderer().render(conversation, limit, self.times)
         digests: list[bytes] = []
         if request.HasField("block_digests"):
             params = request.block_digests
             root = root_digest(params.block_size, params.model, params.lora, params.cache_salt)
             digests = block_digests(root, params.block_size, ids)
         decoder = model.formatted_decoder(self.answered_as, ids)
-        guide = self._guide(tools, decoder)
+        with self.times.guide:
+            guide = self._guide(tools, decoder)
         response = RenderResponse(decoder=decoder, block_digests=digests, guide=guide)
         extend_ids(response.prompt_token_ids, ids)
         return response

@@ -1,12 +1,19 @@
 """The tokenizer's gRPC service: Render, Encode, Decode, CountTokens, Detokenize, GetModel."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import ParamSpec, TypeVar
+
 import grpc
 
 from headrace.access.grpc_authentication import KeyGate
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
+from headrace.rpc.served_calls import served_call
 from headrace.runtime.identity import Identity
+from headrace.telemetry import names
 from headrace.tokenizer.v1.encoding_pb2 import (
     CountTokensRequest,
     CountTokensResponse,
@@ -25,9 +32,13 @@ from tokenizer_svc.detokenize_session import DetokenizeSession, OutputOpener
 from tokenizer_svc.encoding import TextEncoder, TooManyTokensError
 from tokenizer_svc.encoding_pool import EncodingPool
 from tokenizer_svc.registry import ModelRegistry, TokenizerModel
+from tokenizer_svc.render_times import RenderTimes
 from tokenizer_svc.rendering import Rendering, extend_ids
 from tokenizer_svc.request_mapping import checked_text
 from tokenizer_svc.settings import LimitSettings
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
 
 
 class TokenizerServicer(TokenizerServiceServicer):
@@ -59,7 +70,8 @@ class TokenizerServicer(TokenizerServiceServicer):
         """A conversation to prompt token ids."""
         with self.activity.call(), self._callers.call(context, request.model) as call:
             rendering = Rendering.prepare(self._registry, call.model, request, self._limits)
-            response = await self._pool.run(rendering.size, rendering.run)
+            with _told_times(rendering.times):
+                response = await self._encoded(rendering.size, rendering.run)
             call.used_tokens = len(response.prompt_token_ids)
             return response
 
@@ -71,7 +83,7 @@ class TokenizerServicer(TokenizerServiceServicer):
             encoder = call.model.encoder
             size = len(checked_text(request.text, self._limits))
             max_tokens = self._limits.max_text_tokens
-            response = await self._pool.run(size, _encoded, encoder, request, max_tokens)
+            response = await self._encoded(size, _encoded, encoder, request, max_tokens)
             call.used_tokens = len(response.token_ids)
             return response
 
@@ -81,7 +93,7 @@ class TokenizerServicer(TokenizerServiceServicer):
         """Token ids to text."""
         with self.activity.call(), self._callers.call(context, request.model) as call:
             size = call.used_tokens = len(request.token_ids)
-            return DecodeResponse(text=await self._pool.run(size, _decoded, call.model, request))
+            return DecodeResponse(text=await self._run(size, _decoded, call.model, request))
 
     async def CountTokens(  # noqa: N802 (gRPC's name)
         self, request: CountTokensRequest, context: grpc.aio.ServicerContext
@@ -92,12 +104,13 @@ class TokenizerServicer(TokenizerServiceServicer):
             match request.WhichOneof("input"):
                 case "text":
                     text = checked_text(request.text, self._limits)
-                    tokens = await self._pool.run(len(text), model.encoder.count_marked, text)
+                    tokens = await self._encoded(len(text), model.encoder.count_marked, text)
                 case "conversation":
                     counting = Counting.prepare(
                         self._registry, model, request.conversation, self._limits
                     )
-                    tokens = await self._pool.run(counting.size, counting.run)
+                    with _told_times(counting.times):
+                        tokens = await self._encoded(counting.size, counting.run)
                 case _:
                     message = "Neither text nor conversation is set; one of them is needed."
                     raise ServiceError(
@@ -142,6 +155,29 @@ class TokenizerServicer(TokenizerServiceServicer):
             output_format=model.output_format,
         )
 
+    async def _encoded(
+        self, characters: int, job: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs
+    ) -> ResultT:
+        """The result of a job on texts of so many characters; the call is told how many."""
+        served_call().attributes[names.TEXT_CHARACTERS] = characters
+        return await self._run(characters, job, *args, **kwargs)
+
+    async def _run(
+        self, size: int, job: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs
+    ) -> ResultT:
+        """The result of a job, from a thread; the call is told how long it waited for one."""
+        attributes, asked = served_call().attributes, perf_counter()
+
+        def work() -> ResultT:
+            attributes[names.THREAD_WAIT_SECONDS] = perf_counter() - asked
+            return job(*args, **kwargs)
+
+        try:
+            return await self._pool.run(size, work)
+        finally:
+            # Nobody has begun it: its caller is gone, or there was no room.
+            attributes.setdefault(names.THREAD_WAIT_SECONDS, perf_counter() - asked)
+
     def drain(self) -> None:
         """Take nothing new on any stream, and say so to every edge."""
         self.activity.is_draining = True
@@ -153,6 +189,21 @@ class TokenizerServicer(TokenizerServiceServicer):
         await self.activity.idle()
         for session in self._sessions:
             session.finish()
+
+
+@contextmanager
+def _told_times(times: RenderTimes) -> Iterator[None]:
+    """Tell the call where its rendering's time went, however far it came."""
+    try:
+        yield
+    finally:
+        served_call().attributes.update(
+            {
+                names.TEMPLATE_SECONDS: times.template.seconds,
+                names.ENCODING_SECONDS: times.encoding.seconds,
+                names.GUIDE_SECONDS: times.guide.seconds,
+            }
+        )
 
 
 def _encoded(encoder: TextEncoder, request: EncodeRequest, max_tokens: int) -> EncodeResponse:

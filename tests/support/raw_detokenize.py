@@ -15,6 +15,8 @@ from headrace.rpc.limits import CHANNEL_OPTIONS, FrameTiming
 from headrace.rpc.server import GrpcServer
 from headrace.runtime.identity import Identity
 from headrace.runtime.tls_settings import ServerTlsSettings
+from headrace.telemetry.service import Telemetry
+from headrace.telemetry.spans import NoTracing, Tracing
 from headrace.tokenizer.v1.detokenize_pb2 import (
     DetokenizeClose,
     DetokenizeFailure,
@@ -29,7 +31,9 @@ from headrace.tokenizer.v1.service_pb2_grpc import (
     TokenizerServiceStub,
     add_TokenizerServiceServicer_to_server,
 )
+from tokenizer_svc.call_watch import call_hook
 from tokenizer_svc.encoding_pool import EncodingPool
+from tokenizer_svc.metrics import TokenizerMetrics
 from tokenizer_svc.registry import ModelRegistry
 from tokenizer_svc.servicer import TokenizerServicer
 from tokenizer_svc.settings import LimitSettings
@@ -43,6 +47,7 @@ class RunningTokenizer:
     server: GrpcServer
     stub: TokenizerServiceStub
     pool: EncodingPool
+    metrics: TokenizerMetrics
 
 
 @asynccontextmanager
@@ -52,19 +57,25 @@ async def running_tokenizer(
     limits: LimitSettings | None = None,
     tls: ServerTlsSettings | None = None,
     keys: KeyRing | None = None,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[RunningTokenizer]:
     """Serve the registry over real gRPC on loopback."""
     gate = KeyGate(keys)
     limits = limits or LimitSettings()
     pool = EncodingPool(2, limits.max_pending_encodings, limits.long_text_characters)
-    servicer = TokenizerServicer(registry, pool, limits, Identity(), timing or FrameTiming(), gate)
+    metrics = TokenizerMetrics(Identity())
+    servicer = TokenizerServicer(
+        registry, pool, limits, metrics.identity, timing or FrameTiming(), gate
+    )
+    metrics.watch(servicer.activity, pool)
+    hook = call_hook(Telemetry(metrics, tracing or NoTracing()))
     names = ["headrace.tokenizer.v1.TokenizerService"]
-    server = GrpcServer("127.0.0.1", 0, names, tls=tls, interceptors=gate.interceptors)
+    server = GrpcServer("127.0.0.1", 0, names, tls=tls, interceptors=[hook, *gate.interceptors])
     server.add(add_TokenizerServiceServicer_to_server, servicer)
     await server.serve()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=CHANNEL_OPTIONS)
     try:
-        yield RunningTokenizer(servicer, server, TokenizerServiceStub(channel), pool)
+        yield RunningTokenizer(servicer, server, TokenizerServiceStub(channel), pool, metrics)
     finally:
         await channel.close()
         await server.stop(0)
