@@ -69,7 +69,9 @@ def from_recorder(span: RecordedSpan, service: str) -> SeenSpan:
         span.end_ns,
         UNSET if span.error is None else ERROR,
         attributes,
-        tuple((name, span.start_ns) for name, _ in span.events),
+        tuple(
+            (name, at_ns) for (name, _), at_ns in zip(span.events, span.event_times_ns, strict=True)
+        ),
         {},
         span.state,
     )

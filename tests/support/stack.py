@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +50,20 @@ def clean_environment() -> dict[str, str]:
     """The environment of this process without settings, and with the source tree importable."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
     return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def _group_runs(group: int) -> bool:
+    """Whether any process of the group runs; one that has ended may wait for init to notice."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _parent, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state != "Z":
+                return True
+    return False
 
 
 class Service:
@@ -169,11 +184,9 @@ class Service:
 
     def _require_gone(self) -> None:
         if self._process is not None:
-            try:
-                os.killpg(self._process.pid, 0)
-            except ProcessLookupError:
-                return
-            raise AssertionError(f"{self.name} left processes behind")
+            # What the kernel kills with its parent is gone a moment later.
+            group = self._process.pid
+            wait_for(lambda: not _group_runs(group), f"nothing of {self.name} is left", 2)
 
     def _listening_port(self) -> int | None:
         if not self.is_running:

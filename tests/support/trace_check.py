@@ -61,11 +61,18 @@ class Row:
     children: Sequence["Row"] = ()
     outlives_parent: bool = False
     """The span of a peer that hears only afterwards that its caller has ended."""
+    is_optional: bool = False
+    """The span of a peer that may never have heard of its caller."""
 
     @property
     def size(self) -> int:
-        """Spans from here on downwards."""
-        return 1 + sum(child.size for child in self.children)
+        """Spans from here on downwards that must be there."""
+        return 0 if self.is_optional else 1 + sum(child.size for child in self.children)
+
+    @property
+    def most(self) -> int:
+        """Spans from here on downwards that may be there."""
+        return 1 + sum(child.most for child in self.children)
 
 
 def differences(spans: Sequence[SeenSpan], tree: Row, parent_id: str = "") -> list[str]:
@@ -105,6 +112,8 @@ def _children_faults(
     for row in rows:
         where = f"{path}/{row.service}: {row.name}"
         span = next((each for each in left if (each.name, each.kind) == (row.name, row.kind)), None)
+        if span is None and row.is_optional:
+            continue
         if span is None:
             others = [f"{each.name} {each.kind.name}" for each in found]
             yield f"{where}: missing {row.kind.name}; its parent has {others}"

@@ -34,6 +34,7 @@ class Asked:
     finish_reasons: Sequence[str] = ("length",)
     model: str = MODEL
     route: str = CHAT_PATH
+    path: str = CHAT_PATH
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,24 @@ class Failed:
 
 
 def http(
-    asked: Asked, status: int | None, *children: Row, failed: Failed | None = None, **more: Any
+    asked: Asked,
+    status: int | None,
+    *children: Row,
+    failed: Failed | None = None,
+    method: str = "POST",
 ) -> Row:
     """The edge's server span; no status code where nobody was there to get one."""
     attributes = {
-        names.HTTP_METHOD: "POST",
+        names.HTTP_METHOD: method,
         names.HTTP_ROUTE: asked.route,
-        names.URL_PATH: asked.route,
+        names.URL_PATH: asked.path,
         names.URL_SCHEME: "http",
         names.PROTOCOL_VERSION: "1.1",
         names.REQUEST_ID: _REQUEST_ID,
         **({} if status is None else {names.HTTP_STATUS: status}),
-        **more,
     }
     absent = () if status is not None else (names.HTTP_STATUS,)
-    name = f"POST {asked.route}"
+    name = f"{method} {asked.route}"
     return _row(
         name, SpanKind.SERVER, EDGE, attributes, absent=absent, failed=failed, children=children
     )
@@ -85,10 +89,10 @@ def chat(asked: Asked, *children: Row, failed: Failed | None = None, first: bool
         attributes |= _answer(asked)
     else:
         absent += (names.RESPONSE_FINISH_REASONS,)
-    if first:
+    if first and asked.stream:
         attributes[names.RESPONSE_TIME_TO_FIRST_CHUNK] = AtLeast(0)
     else:
-        absent += (names.RESPONSE_TIME_TO_FIRST_CHUNK, names.USAGE_OUTPUT_TOKENS)
+        absent += (names.RESPONSE_TIME_TO_FIRST_CHUNK,)
     row = _row(
         f"chat {asked.model}",
         SpanKind.CLIENT,
@@ -120,9 +124,7 @@ def render(failed: Failed | None = None, *, reached: bool = True, attempt: int =
     """Rendering, seen from both sides; a tokenizer that is lost tells nothing of it."""
     server = _rpc(names.RENDER_METHOD, SpanKind.SERVER, TOKENIZER, failed)
     client = _rpc(names.RENDER_METHOD, SpanKind.CLIENT, EDGE, failed)
-    more = {names.PEER_ADDRESS: _ADDRESS}
-    if attempt > 1:
-        more |= {names.ATTEMPT: attempt}
+    more = {names.ATTEMPT: attempt, names.PEER_ADDRESS: _ADDRESS}
     return _with(client, more, [server] if reached else [])
 
 
@@ -134,9 +136,10 @@ def generate(
     reached: bool = True,
     worker_failed: Failed | None = None,
 ) -> Row:
-    """One attempt; a worker that is lost tells nothing of it."""
+    """One attempt; a worker that is lost tells nothing of it, one that refuses has no phases."""
     server = _rpc(names.GENERATE_METHOD, SpanKind.SERVER, WORKER, worker_failed or failed)
-    server = _with(server, {names.OUTPUTS: asked.choices}, phases)
+    if phases:
+        server = _with(server, {names.OUTPUTS: asked.choices}, phases)
     if (worker_failed or failed) is not None:
         # Both end for the same cause, neither waits for the other.
         server = replace(server, outlives_parent=True)
@@ -203,24 +206,23 @@ def _answered(asked: Asked) -> Row:
     return http(asked, 200, chat(asked, render(), answer))
 
 
-# Who left: on spans of calls and of the model an error, on the server's span none of the server's.
+# Who left: on spans of calls and of the model an error, on the server's span none of the server's,
+# and no status but one that was sent: a stream's goes out with its first text.
 _GONE = Failed(CANCELLED, "CANCELLED")
 _GONE_HTTP = Failed(CANCELLED, status=UNSET)
 
 
 def _left(asked: Asked, phase: str) -> Row:
     attempt = generate(asked, *phases(asked, phase, _GONE), failed=_GONE)
-    model = chat(asked, render(), attempt, failed=_GONE, first=phase == names.DECODE_PHASE)
-    return http(asked, None, model, failed=_GONE_HTTP)
+    has_text = phase == names.DECODE_PHASE
+    model = chat(asked, render(), attempt, failed=_GONE, first=has_text)
+    return http(asked, 200 if has_text and asked.stream else None, model, failed=_GONE_HTTP)
 
 
 def _left_rendering(asked: Asked) -> Row:
-    rendering = replace(render(_GONE), children=[_outliving(render(_GONE).children[0])])
+    server = replace(render(_GONE).children[0], outlives_parent=True, is_optional=True)
+    rendering = replace(render(_GONE), children=[server])
     return http(asked, None, chat(asked, rendering, failed=_GONE, first=False), failed=_GONE_HTTP)
-
-
-def _outliving(row: Row) -> Row:
-    return replace(row, outlives_parent=True)
 
 
 _LATE = Failed("deadline_exceeded", "DEADLINE_EXCEEDED")
@@ -276,13 +278,17 @@ def _refused_generate(status: int, error_type: str, code: str) -> Callable[[Aske
 _LOST = Failed("worker_lost", "UNAVAILABLE")
 
 
+# A unary call of a peer that is gone ends as gRPC says: nobody is there.
+_NOBODY = Failed("no_worker_available", "UNAVAILABLE")
+
+
 def _tokenizer_lost(asked: Asked) -> Row:
-    rendering = render(_LOST, reached=False)
-    return http(asked, 502, chat(asked, rendering, failed=_LOST, first=False), failed=_LOST)
+    rendering = render(_NOBODY, reached=False)
+    return http(asked, 503, chat(asked, rendering, failed=_NOBODY, first=False), failed=_NOBODY)
 
 
 def _rendered_elsewhere(asked: Asked) -> Row:
-    tries = [render(_LOST, reached=False), render(attempt=2)]
+    tries = [render(_NOBODY, reached=False), render(attempt=2)]
     return http(asked, 200, chat(asked, *tries, generate(asked, *phases(asked))))
 
 

@@ -5,9 +5,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge.settings import EdgeSettings
-from headrace.telemetry.settings import TelemetrySettings, TracingSettings
+from headrace.telemetry.settings import HealthSettings, TelemetrySettings, TracingSettings
+from tests.support.chat_client import CHAT_PATH, Answer, connected, http_request
 from tests.support.otlp_recorder import OtlpRecorder
 from tests.support.seen_spans import SeenSpan
 from tests.support.stack import Service, Stack
@@ -16,7 +18,7 @@ from tests.telemetry.span_table import SCENARIOS, Asked
 from tokenizer_svc.settings import TokenizerSettings
 from worker.settings import WorkerSettings
 
-_TRACE_SECONDS = 15.0
+_TRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,37 @@ class CallersTrace:
 def telemetry(endpoint: str, **tracing: object) -> TelemetrySettings:
     """Spans go there at once."""
     values = {"endpoint": endpoint, "export_interval_seconds": 0.05, **tracing}
-    return TelemetrySettings(tracing=TracingSettings.model_validate(values))
+    return TelemetrySettings(
+        tracing=TracingSettings.model_validate(values),
+        health=HealthSettings(port=0, metrics_interval_seconds=0.1),
+    )
+
+
+async def ask_traced(
+    edge: Service,
+    body: dict[str, Any],
+    trace: CallersTrace,
+    *headers: str,
+    path: str = CHAT_PATH,
+    into: Answer | None = None,
+) -> Answer:
+    """One request of that trace, and its whole answer, which grows in `into`."""
+    async with connected(edge) as connection:
+        await connection.send(http_request(body, path=path, headers=(trace.header, *headers)))
+        return await connection.read_answer(into)
 
 
 class TracedStack(Stack):
     """A stack whose services all send to one endpoint; checks traces that reach the recorder."""
 
-    def __init__(self, folder: Path, endpoint: str, recorder: OtlpRecorder) -> None:
+    def __init__(
+        self, folder: Path, endpoint: str, recorder: OtlpRecorder, **tracing: object
+    ) -> None:
         super().__init__(folder)
         self.recorder = recorder
-        self._telemetry = telemetry(endpoint)
+        self._telemetry = telemetry(endpoint, **tracing)
         self._seen: dict[str, int] = {}
+        # Of each trace that was checked, the most spans that it may ever have.
 
     def start_backend(
         self, workers: list[WorkerSettings], tokenizers: list[TokenizerSettings] | None = None
@@ -79,7 +101,7 @@ class TracedStack(Stack):
         spans = await asyncio.to_thread(
             self.recorder.await_trace, trace_id, is_whole, _TRACE_SECONDS
         )
-        self._seen[trace_id] = len(spans)
+        self._seen[trace_id] = tree.most
         faults = [*differences(spans, tree, parent_id), *first_chunk_faults(spans)]
         assert not faults, "\n".join(faults)
         return spans

@@ -142,6 +142,15 @@ def test_outliving_spans() -> None:
     assert faults == ["/service: root: its phases take 110000000 ns, it 100000000 ns"]
 
 
+def test_optional_spans() -> None:
+    """The span of a peer that may not have heard of its caller may be missing."""
+    rows = [*_TREE.children[:2], replace(_TREE.children[2], is_optional=True)]
+    tree = replace(_TREE, children=rows)
+    assert (tree.size, tree.most) == (3, 4)
+    assert differences(_right()[:3], tree, _CALLER) == []
+    assert differences(_right(), tree, _CALLER) == []
+
+
 @pytest.mark.parametrize(("seconds", "faults"), [(0.05, 0), (0.02, 1), (0.11, 1)])
 def test_first_chunk(seconds: float, faults: int) -> None:
     """The first chunk comes after the worker's first tokens, and before the end."""
