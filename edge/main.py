@@ -54,6 +54,7 @@ async def open_grpc_backend(
         credentials,
         telemetry.tracing,
     )
+    telemetry.metrics.watch_peers(lambda: backend.figures)
     await backend.start()
     try:
         yield backend
@@ -78,7 +79,7 @@ async def serve(
     )
     uses_tls = server_settings.tls_certificate_file is not None and server_settings.tls_port is None
     warn_of_clear_text("edge.server", host, uses_tls=uses_tls)
-    metrics = EdgeMetrics(Identity())
+    metrics = EdgeMetrics(Identity(), settings.telemetry.tracing.provider_name)
     health = HealthReport(metrics.render)
     async with (
         open_health(settings.telemetry.health, health),

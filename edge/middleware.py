@@ -8,19 +8,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge.authentication import PROBE_PATHS
-from edge.http_spans import HttpSpans, route_of
+from edge.http_spans import HttpSpans, method_of, route_of
 from edge.metrics import EdgeMetrics
 from edge.protocol import EdgeProtocol
 from edge.replies import error_reply, unknown_url
+from edge.request_outcome import CANCELLED, CLIENT_GONE_STATUS, DROPPED, RequestOutcome
 from edge.request_scope import RequestScope, scope_of
 from edge.service_state import ServiceState
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
-CLIENT_GONE_STATUS = 499
-CANCELLED = "client_cancelled"
-DROPPED = "slow_reader"
-"""What logs, metrics and spans call a client that left, and one that was dropped."""
 _log = structlog.get_logger()
 
 
@@ -43,11 +40,24 @@ def boundary(metrics: EdgeMetrics, state: ServiceState, spans: HttpSpans) -> Mid
             return response
         finally:
             state.leave(scope)
-            reason = _reason(request, scope, status)
-            spans.end(scope, reason)
-            _record(request, scope, metrics, status, reason)
+            outcome = _outcome(request, scope, status)
+            spans.end(scope, outcome.reason)
+            metrics.ended(scope, outcome)
+            _log_line(scope, outcome)
 
     return handle
+
+
+def _outcome(request: web.Request, scope: RequestScope, status: int) -> RequestOutcome:
+    route = route_of(request)
+    return RequestOutcome(
+        method_of(request),
+        route,
+        status,
+        _reason(request, scope, status),
+        time.monotonic() - scope.began,
+        route in PROBE_PATHS,
+    )
 
 
 def _reason(request: web.Request, scope: RequestScope, status: int) -> str | None:
@@ -93,32 +103,26 @@ async def _fail(
     return error_reply(request, error)
 
 
-def _record(
-    request: web.Request, scope: RequestScope, metrics: EdgeMetrics, status: int, reason: str | None
-) -> None:
-    route = route_of(request)
-    metrics.requests.labels(route, str(status)).inc()
-    if scope.failure is not None:
-        metrics.failures.labels(scope.failure.label).inc()
+def _log_line(scope: RequestScope, outcome: RequestOutcome) -> None:
     # Probes come every few seconds and say nothing.
-    log = _log.debug if route in PROBE_PATHS and status < 500 else _log.info
+    log = _log.debug if outcome.is_probe and outcome.status < 500 else _log.info
     log(
         "request_served",
         request_id=scope.request_id,
         trace_id=scope.trace.trace_id,
         tenant=scope.caller.tenant,
         key_id=scope.caller.key_id,
-        method=request.method,
-        route=route,
-        status=status,
-        reason=reason,
+        method=outcome.method,
+        route=outcome.route,
+        status=outcome.status,
+        reason=outcome.reason,
         profile=scope.profile,
         model=scope.model,
         stream=scope.is_stream,
         prompt_tokens=scope.prompt_tokens,
         cached_prompt_tokens=scope.cached_prompt_tokens,
         completion_tokens=scope.completion_tokens,
-        seconds=round(time.monotonic() - scope.began, 6),
+        seconds=round(outcome.seconds, 6),
         **_answer_fields(scope),
         **scope.labels,
     )

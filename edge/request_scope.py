@@ -63,6 +63,14 @@ class RequestScope:
         """Who makes the request."""
         return self.holder.caller
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was not taken up, for a fault of its own or for want of room."""
+        if self.failure is None or self.answer.timeline.started is not None:
+            return False
+        status = self.failure.row.http_status
+        return status < 500 or status == 503
+
 
 _SCOPE = web.RequestKey("scope", RequestScope)
 

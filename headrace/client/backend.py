@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from headrace.client.answers import AnswerConsumer, GenerationOptions, RenderedPrompt, ServedModel
 from headrace.client.conversation import function_schemas, render_request
+from headrace.client.figures import ClientFigures, peer_figures
 from headrace.client.generation import RunningGeneration
 from headrace.client.prompt_request import PromptRequest
 from headrace.client.render_spans import RenderSpans
@@ -128,6 +129,15 @@ class GrpcChatBackend:
             if worker.is_serving
             for info in worker.models.values()
         )
+
+    @property
+    def figures(self) -> ClientFigures:
+        """What has been counted since the start; on any thread."""
+        peers = {
+            WorkerLink.kind: peer_figures(link.figures for link in self._workers),
+            TokenizerLink.kind: peer_figures(link.figures for link in self._tokenizers),
+        }
+        return ClientFigures(peers, dict(self.retries))
 
     @property
     def models(self) -> Sequence[ServedModel]:

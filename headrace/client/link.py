@@ -11,11 +11,18 @@ from typing import Any, Generic, TypeVar
 import grpc
 import structlog
 
+from headrace.client.figures import Direction, LinkFigures, LinkState
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.bearer import Metadata
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError, error_from_rpc
-from headrace.rpc.frame_stream import Frame, FrameStream, FrameViolationError, StreamLostError
+from headrace.rpc.frame_stream import (
+    Frame,
+    FrameCounts,
+    FrameStream,
+    FrameViolationError,
+    StreamLostError,
+)
 from headrace.rpc.limits import MAX_MESSAGE_BYTES, FrameTiming
 from headrace.rpc.outbox import RollingOutbox
 from headrace.runtime.identity import Identity
@@ -38,6 +45,7 @@ class Link(Generic[In, Out]):
     """
 
     kind = "peer"
+    direction: Direction = "received"
 
     def __init__(
         self,
@@ -56,6 +64,9 @@ class Link(Generic[In, Out]):
         self._credentials = credentials or PeerCredentials()
         self._open_channel()
         self.stray_entries = 0
+        self.answer_tokens = 0
+        """Tokens of answers that its frames carried, in `direction`."""
+        self._frames = FrameCounts()
         self.connected = asyncio.Event()
         """Set while the peer is connected, for whoever waits for that."""
         self.refused = asyncio.Event()
@@ -66,6 +77,15 @@ class Link(Generic[In, Out]):
         """Requests may be given to it."""
         stream = self._stream
         return self._is_connected and stream is not None and not stream.peer_draining
+
+    @property
+    def figures(self) -> LinkFigures:
+        """What it has counted since the start, over all its connections; on any thread."""
+        state: LinkState = "away"
+        if self._is_connected:
+            state = "serving" if self.is_serving else "draining"
+        sent, received = self._frames.sent, self._frames.received
+        return LinkFigures(state, sent, received, self.direction, self.answer_tokens)
 
     def _open_channel(self) -> None:
         self._channel_files = self._credentials.newest()
@@ -147,6 +167,7 @@ class Link(Generic[In, Out]):
             peer=f"{self.kind} {self.address}",
             timing=self._timing,
         )
+        self._stream.counts = self._frames
         serving = asyncio.create_task(self._stream.run())
         why = "the peer closed the stream"
         try:

@@ -67,6 +67,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
     """A tokenizer replica. Handles are the caller's, strictly increasing over all its links."""
 
     kind = "tokenizer"
+    direction = "sent"
     _outbox: FeedOutbox
 
     def __init__(
@@ -125,6 +126,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         is_busy = len(self._outputs) >= _MANY_OUTPUTS
         self._outbox.merge_seconds = _MERGE_SECONDS if is_busy else 0.0
         self._outbox.feed(handles, counts, token_ids, alternatives)
+        self.answer_tokens += len(token_ids)
         self._wake()
 
     def _take_logprobs(self, logprobs: Sequence[OutputLogprobs]) -> list[TokenAlternatives]:

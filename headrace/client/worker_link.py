@@ -151,6 +151,7 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
                 f"worker {self.address} sent {len(handles)} handles, {len(counts)} counts of "
                 f"{sum(counts)} tokens and {len(token_ids)} tokens"
             )
+        self.answer_tokens += len(token_ids)
         logprobs = frame.logprobs
         if logprobs:
             self._check_logprobs(frame)
