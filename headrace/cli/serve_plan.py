@@ -4,12 +4,13 @@ import json
 import os
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from headrace.cli.child import ChildSpec
 from headrace.cli.health import grpc_healthy, http_ready
+from headrace.cli.health_ports import HealthPorts, claim_health_ports
 from headrace.cli.ports import claim_port
 from headrace.cli.tables import load_settings
 from headrace.rpc.credentials import PeerCredentials
@@ -46,6 +47,7 @@ class ServePlan:
     tokenizer_grace: float
     log_level: str
     trace_port: int | None = None
+    health_ports: HealthPorts = field(default_factory=HealthPorts)
 
     def child_specs(self, model: Path) -> list[ChildSpec]:
         """The children: tokenizers and workers first, then the edge."""
@@ -72,7 +74,7 @@ class ServePlan:
             f"{self._beside()}"
             f"  tokenizer  {', '.join(_addresses(self.tokenizer_ports))}\n"
             f"  worker     {', '.join(_addresses(self.worker_ports))}\n"
-            f"{self._traces()}\n"
+            f"{self.health_ports.greeting()}{self._traces()}\n"
             f"Try it (Ctrl-C here ends everything):\n\n"
             f"{curl} {url}/v1/chat/completions -H 'Content-Type: application/json' {key}"
             f"-d '{json.dumps(body)}'\n\n"
@@ -95,7 +97,9 @@ class ServePlan:
         return ChildSpec(
             name=_numbered("tokenizer", index, self.tokenizer_ports),
             address=f"{_LOOPBACK}:{port}",
-            command=self._command("tokenizer", *flags),
+            command=self._command(
+                "tokenizer", *flags, *self.health_ports.flags("tokenizer", index)
+            ),
             probe=partial(grpc_healthy, _LOOPBACK, port, self.peers),
             rank=0,
             stop_seconds=self.tokenizer_grace + _STOP_MARGIN_SECONDS,
@@ -103,11 +107,12 @@ class ServePlan:
 
     def _worker(self, index: int, model: Path) -> ChildSpec:
         port = self.worker_ports[index]
-        flags = ("--model", str(model), "--host", _LOOPBACK, "--port", str(port))
+        where = ("--host", _LOOPBACK, "--port", str(port))
+        flags = ("--model", str(model), *where, "--engine", self.engine)
         return ChildSpec(
             name=_numbered("worker", index, self.worker_ports),
             address=f"{_LOOPBACK}:{port}",
-            command=self._command("worker", *flags, "--engine", self.engine),
+            command=self._command("worker", *flags, *self.health_ports.flags("worker", index)),
             probe=partial(grpc_healthy, _LOOPBACK, port, self.peers),
             rank=1,
             stop_seconds=self.worker_grace + _STOP_MARGIN_SECONDS,
@@ -125,7 +130,7 @@ class ServePlan:
         return ChildSpec(
             name="edge",
             address=f"{_bracketed(self.host)}:{self.port}",
-            command=self._command("edge", *flags),
+            command=self._command("edge", *flags, *self.health_ports.flags("edge", 0)),
             probe=partial(http_ready, host, self.port, tls=self.tls),
             rank=2,
             stop_seconds=self.edge_grace + _STOP_MARGIN_SECONDS,
@@ -196,6 +201,15 @@ def make_plan(arguments: Namespace) -> ServePlan:
         worker_grace=worker.drain_grace_seconds,
         tokenizer_grace=tokenizer.drain_grace_seconds,
         log_level=arguments.log_level,
+        health_ports=claim_health_ports(
+            arguments.health_port,
+            {
+                "edge": edge.telemetry.health,
+                "tokenizer": tokenizer.telemetry.health,
+                "worker": worker.telemetry.health,
+            },
+            {"edge": 1, "tokenizer": arguments.tokenizers, "worker": arguments.workers},
+        ),
         trace_port=claim_port(_LOOPBACK, 0, "--trace", "nothing") if arguments.trace else None,
     )
     _require_distinct(plan)
@@ -250,11 +264,12 @@ def _claimed(first: int, count: int, name: str, flag: str) -> tuple[int, ...]:
 def _require_distinct(plan: ServePlan) -> None:
     beside = () if plan.tls_port is None else (plan.tls_port,)
     ports = (plan.port, *beside, *plan.tokenizer_ports, *plan.worker_ports)
+    ports += plan.health_ports.ports
     twice = {port for port in ports if ports.count(port) > 1}
     if twice:
         raise StartError(
             f"two services would listen on port {min(twice)}: choose others by --port, "
-            "--tokenizer-port or --worker-port"
+            "--tokenizer-port, --worker-port or --health-port"
         )
 
 

@@ -208,3 +208,67 @@ def test_traces_are_not_taken_away_from_a_collector(tmp_path: Path, service: str
     with pytest.raises(StartError, match=rf"--trace.*\[{service}.telemetry.tracing\] endpoint"):
         make_plan(arguments("--config", str(file), "--trace"))
     assert make_plan(arguments("--config", str(file))).trace_port is None
+
+
+def test_health_ports_follow_one_another() -> None:
+    """The edge's is the one that was given, each other process has the next; the greeting shows."""
+    first = free_ports_in_a_row(4)
+    plan = make_plan(arguments("--health-port", str(first), "--workers", "2"))
+    told = {
+        spec.name: int(flag(spec, "--telemetry.health.port"))
+        for spec in plan.child_specs(Path("/m"))
+    }
+
+    assert told == {
+        "edge": first,
+        "tokenizer": first + 1,
+        "worker 1": first + 2,
+        "worker 2": first + 3,
+    }
+    [line] = [line for line in plan.greeting("m", 1.0).splitlines() if "health" in line]
+    assert f"127.0.0.1:{first} (edge), 127.0.0.1:{first + 1} (tokenizer)" in line
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """The first of so many ports that nobody listens on."""
+    for _ in range(100):
+        first = claim_port("127.0.0.1", 0, "the test", "nothing")
+        with contextlib.suppress(StartError):
+            for port in range(first, first + count):
+                claim_port("127.0.0.1", port, "the test", "nothing")
+            return first
+    raise AssertionError(f"no {count} ports in a row are free")
+
+
+def test_health_ports_of_the_settings_file(tmp_path: Path) -> None:
+    """Only the services that have one there get one; several workers do not share it."""
+    first = free_ports_in_a_row(2)
+    file = tmp_path / "settings.toml"
+    file.write_text(f"[worker.telemetry.health]\nport = {first}\n")
+    plan = make_plan(arguments("--config", str(file), "--workers", "2"))
+    tokenizer, *workers, edge = plan.child_specs(Path("/m"))
+
+    told = [flag(spec, "--telemetry.health.port") for spec in workers]
+    assert told == [str(first), str(first + 1)]
+    for spec in (tokenizer, edge):
+        assert "--telemetry.health.port" not in spec.command
+
+
+def test_without_a_health_port_there_is_none() -> None:
+    """By default nothing more is listened on; 0 is any free one."""
+    plan = make_plan(arguments())
+    assert plan.health_ports.ports == ()
+    assert "health" not in plan.greeting("m", 1.0)
+
+    ports = make_plan(arguments("--health-port", "0")).health_ports.ports
+    assert len(set(ports)) == 3
+    assert 0 not in ports
+
+
+def test_health_ports_that_cannot_be_are_refused() -> None:
+    """Taken by another service of the run, or beyond the last port."""
+    port = free_ports_in_a_row(1)
+    with pytest.raises(StartError, match=f"two services would listen on port {port}"):
+        make_plan(arguments("--health-port", str(port), "--worker-port", str(port)))
+    with pytest.raises(StartError, match="beyond port 65535: see --health-port"):
+        make_plan(arguments("--health-port", "65535"))
