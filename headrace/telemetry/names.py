@@ -83,7 +83,7 @@ ATTEMPT: Final = "headrace.attempt"
 PEER_ADDRESS: Final = "headrace.peer.address"
 TEXT_CHARACTERS: Final = "headrace.text.characters"
 """Of the texts that a call of the tokenizer brought, schemas included."""
-TEXT_TOKENS: Final = "headrace.text.tokens"  # noqa: S105 (no password)
+TEXT_TOKENS: Final = "headrace.text.tokens"
 """Of those texts' tokens, or of the prompt that was made of them."""
 THREAD_WAIT_SECONDS: Final = "headrace.render.thread_wait_seconds"
 TEMPLATE_SECONDS: Final = "headrace.render.template_seconds"
