@@ -74,9 +74,10 @@ format: $(DEV_STAMP) ## Format the code and apply safe fixes
 protos: $(DEV_STAMP) ## Generate the stubs of protos/ into headrace/
 	$(BIN)/python protos/generate.py
 
-bench: $(DEV_STAMP) ## Measure what a streamed token costs each service; writes bench/results/
+bench: $(DEV_STAMP) ## Measure what a streamed token, and a trace, cost; writes bench/results/
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m bench.streaming $(ARGS)
+	$(BIN)/python -m bench.tracing
 
 bench-engine: $(DEV_STAMP) ## Measure the CPU engine beside OpenVINO GenAI's; writes bench/results/
 	@$(BIN)/headrace model pull
