@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from headrace.cli.child import ChildSpec
+from headrace.cli.engine_checks import GPU_ENGINE, check_engine, check_model, start_seconds
 from headrace.cli.serve_plan import ServePlan, make_plan
 from headrace.cli.supervisor import Supervisor
 from headrace.cli.tables import load_models_settings
@@ -31,6 +32,7 @@ examples:
   headrace serve --model ./Qwen2.5-0.5B-Instruct-ov     a directory (with a slash)
   headrace serve --workers 2 --tokenizers 2 --port 9000
   headrace serve --host 0.0.0.0 --insecure              reachable from elsewhere, without keys
+  headrace serve --engine tensorrt_llm --model /models/Llama-3.1-8B-Instruct
   headrace serve --trace                                where each request's time went, on stdout
 """
 
@@ -45,7 +47,9 @@ def main(argv: list[str]) -> int:
     progress = Progress()
     # Everything that can be refused is refused before the model is fetched.
     plan = make_plan(arguments)
+    check_engine(plan.engine, plan.model, arguments.workers)
     model = _model_folder(plan.model, arguments.config, progress)
+    check_model(plan.engine, model)
     specs = plan.child_specs(model)
     return asyncio.run(_supervise(specs, plan, model.name, began, progress))
 
@@ -62,7 +66,11 @@ def parse_arguments(argv: list[str]) -> Namespace:
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="TOML file with the services' settings")
     add("--model", help=f"folder or name in the cache (default: {DEFAULT_MODEL.name})")
-    add("--engine", choices=("openvino", "paced"), help="(default: openvino)")
+    add(
+        "--engine",
+        choices=("openvino", "paced", GPU_ENGINE),
+        help="openvino: CPU; tensorrt_llm: GPUs, with --model; paced: a double (default: openvino)",
+    )
     add("--workers", type=_count, default=1, metavar="N", help="(default: 1)")
     add("--tokenizers", type=_count, default=1, metavar="N", help="(default: 1)")
     add("--host", help="address of the edge (default: 127.0.0.1); the others stay on loopback")
@@ -103,7 +111,7 @@ def _model_folder(model: str, config: Path | None, progress: Progress) -> Path:
 async def _supervise(
     specs: Sequence[ChildSpec], plan: ServePlan, model: str, began: float, progress: Progress
 ) -> int:
-    supervisor = Supervisor(specs, progress)
+    supervisor = Supervisor(specs, progress, start_seconds=start_seconds(plan.engine))
     stop = asyncio.Event()
     ready = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from headrace.cli.child import ChildSpec
+from headrace.cli.engine_checks import GPU_ENGINE, end_seconds
 from headrace.cli.health import grpc_healthy, http_ready
 from headrace.cli.health_ports import HealthPorts, claim_health_ports
 from headrace.cli.ports import claim_port
@@ -47,6 +48,7 @@ class ServePlan:
     tokenizer_grace: float
     log_level: str
     trace_port: int | None = None
+    adapters: tuple[str, ...] = ()
     health_ports: HealthPorts = field(default_factory=HealthPorts)
 
     def child_specs(self, model: Path) -> list[ChildSpec]:
@@ -72,6 +74,7 @@ class ServePlan:
             f"\nHeadrace serves {model} ({self.engine} engine), ready in {seconds:.1f} s\n\n"
             f"  edge       {url}/v1\n"
             f"{self._beside()}"
+            f"{self._adapters()}"
             f"  tokenizer  {', '.join(_addresses(self.tokenizer_ports))}\n"
             f"  worker     {', '.join(_addresses(self.worker_ports))}\n"
             f"{self.health_ports.greeting()}{self._traces()}\n"
@@ -79,6 +82,10 @@ class ServePlan:
             f"{curl} {url}/v1/chat/completions -H 'Content-Type: application/json' {key}"
             f"-d '{json.dumps(body)}'\n\n"
         )
+
+    def _adapters(self) -> str:
+        """Names beside the model's that a request may ask for."""
+        return f"  adapters   {', '.join(self.adapters)}\n" if self.adapters else ""
 
     def _beside(self) -> str:
         """The second address of an edge that has one for TLS."""
@@ -182,9 +189,10 @@ def make_plan(arguments: Namespace) -> ServePlan:
     edge_port = _given(arguments.port, edge.server.port)
     tokenizer_port = _given(arguments.tokenizer_port, tokenizer.port)
     worker_port = _given(arguments.worker_port, worker.port)
+    engine = arguments.engine or worker.engine
     plan = ServePlan(
         model=arguments.model or worker.model,
-        engine=arguments.engine or worker.engine,
+        engine=engine,
         config=arguments.config,
         host=host,
         port=claim_port(host, edge_port, "the edge", "--port"),
@@ -198,9 +206,11 @@ def make_plan(arguments: Namespace) -> ServePlan:
         ),
         worker_ports=_claimed(worker_port, arguments.workers, "worker", "--worker-port"),
         edge_grace=edge.server.drain_grace_seconds,
-        worker_grace=worker.drain_grace_seconds,
+        worker_grace=worker.drain_grace_seconds
+        + end_seconds(engine, worker.tensorrt_llm.shutdown_seconds),
         tokenizer_grace=tokenizer.drain_grace_seconds,
         log_level=arguments.log_level,
+        adapters=tuple(sorted(worker.tensorrt_llm.lora_adapters)) if engine == GPU_ENGINE else (),
         health_ports=claim_health_ports(
             arguments.health_port,
             {

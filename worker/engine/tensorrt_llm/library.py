@@ -87,13 +87,18 @@ class Library:
         return vector
 
 
+def missing_library(problem: str) -> StartError:
+    """What is said where it cannot be imported: the problem, and its remedy."""
+    return StartError(f"the tensorrt_llm engine cannot start: {problem}; {_INSTALL}")
+
+
 def open_library() -> Library:
     """Import it, and probe it. Raises StartError, one sentence, where it is missing or another."""
     # Here, not above: it takes long to import, starts MPI, and most machines have none.
     try:
         import tensorrt_llm as root  # noqa: PLC0415
     except ImportError as error:
-        raise StartError(f"the tensorrt_llm engine cannot start: {error}; {_INSTALL}") from error
+        raise missing_library(str(error)) from error
     try:
         from tensorrt_llm import llmapi as configs  # noqa: PLC0415
         from tensorrt_llm.executor import request as requests  # noqa: PLC0415
