@@ -43,13 +43,13 @@ class Served:
 
 
 @contextmanager
-def serving(log: Path, *arguments: str) -> Iterator[Served]:
+def serving(log: Path, *arguments: str, python_path: str = str(ROOT)) -> Iterator[Served]:
     with (
         log.open("w") as stderr,
         subprocess.Popen(
             [*COMMAND, *arguments],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": python_path},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
