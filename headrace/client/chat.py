@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -22,6 +23,7 @@ import structlog
 from headrace.client.answers import GenerationOptions
 from headrace.client.backend import GrpcChatBackend
 from headrace.client.chat_answer import ChatAnswer
+from headrace.client.model_span import ModelSpan
 from headrace.client.prompt_request import (
     ChatMessage,
     ContentGuide,
@@ -34,6 +36,8 @@ from headrace.rpc.bearer import OwnKey
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.tls_settings import ClientTlsSettings
+from headrace.telemetry.spans import NoTracing, Tracing
+from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 from headrace.worker.v1.generation_pb2 import SamplingParams
 
 
@@ -60,11 +64,16 @@ class HeadraceClient:
         connect_timeout_seconds: float = 10.0,
         tls: ClientTlsSettings | None = None,
         api_key: str | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """`api_key` is shown to workers and tokenizers that demand one."""
+        """`api_key` is shown to workers and tokenizers that demand one; `tracing` makes spans."""
         credentials = PeerCredentials(tls, OwnKey(api_key))
+        self._tracing = tracing or NoTracing()
         self._backend = GrpcChatBackend(
-            worker_addresses, tokenizer_addresses, credentials=credentials
+            worker_addresses,
+            tokenizer_addresses,
+            credentials=credentials,
+            tracing=self._tracing,
         )
         self._connect_timeout_seconds = connect_timeout_seconds
 
@@ -115,12 +124,14 @@ class HeadraceClient:
         stop: Sequence[str] = (),
         logprobs: int | None = None,
         timeout_seconds: float = 600.0,
+        trace: TraceContext = NO_TRACE,
     ) -> AbstractAsyncContextManager[ChatAnswer]:
         """Ask for one answer; `model` None is the first one. Leaving the context aborts it.
 
         `tools` are functions that it may call, `tool_choice` None leaves it to the model;
         `content_guide` is what its text must be; `thinking` None is what the model does by itself.
         `logprobs`: log probabilities of the tokens, with so many alternatives each; None = none.
+        `trace` is the caller's own span, below which the services put theirs.
         Entering raises ServiceError when it cannot be rendered or nothing can take it.
         """
         options = GenerationOptions(
@@ -130,6 +141,7 @@ class HeadraceClient:
             stop_strings=tuple(stop),
             logprobs=logprobs,
             deadline=asyncio.get_running_loop().time() + timeout_seconds,
+            trace=trace,
         )
         request = PromptRequest(
             model or self.models[0],
@@ -145,12 +157,20 @@ class HeadraceClient:
     async def _chat(
         self, request: PromptRequest, options: GenerationOptions, timeout_seconds: float
     ) -> AsyncIterator[ChatAnswer]:
-        prompt = await self._backend.render(request, timeout_seconds=timeout_seconds)
-        answer = ChatAnswer()
-        generation = self._backend.generate(prompt, options, answer)
-        answer.usage = generation.usage
-        try:
-            yield answer
-        finally:
-            generation.abort()
-            answer.leave()
+        with ModelSpan(self._tracing, request.model, options) as span:
+            options = replace(options, trace=span.context)
+            prompt = await self._backend.render(
+                request,
+                timeout_seconds=timeout_seconds,
+                trace=options.trace,
+                request_id=options.request_id,
+            )
+            answer = ChatAnswer()
+            generation = self._backend.generate(prompt, options, answer)
+            answer.usage = generation.usage
+            try:
+                yield answer
+            finally:
+                generation.abort()
+                answer.leave()
+                span.answered(generation, answer)

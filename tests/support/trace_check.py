@@ -75,9 +75,9 @@ class Row:
         return 1 + sum(child.most for child in self.children)
 
 
-def differences(spans: Sequence[SeenSpan], tree: Row, parent_id: str = "") -> list[str]:
-    """How the trace differs from the tree; empty where it is what it must be."""
-    return [*_identity_faults(spans), *_tree_faults(spans, tree, parent_id)]
+def differences(spans: Sequence[SeenSpan], trees: Sequence[Row], parent_id: str = "") -> list[str]:
+    """How the trace differs from the trees below `parent_id`; empty where it is what it must be."""
+    return [*_identity_faults(spans), *_tree_faults(spans, trees, parent_id)]
 
 
 def _identity_faults(spans: Sequence[SeenSpan]) -> Iterator[str]:
@@ -89,12 +89,12 @@ def _identity_faults(spans: Sequence[SeenSpan]) -> Iterator[str]:
             yield f"{count} spans of one id: {named}"
 
 
-def _tree_faults(spans: Sequence[SeenSpan], tree: Row, parent_id: str) -> Iterator[str]:
+def _tree_faults(spans: Sequence[SeenSpan], trees: Sequence[Row], parent_id: str) -> Iterator[str]:
     below: dict[str, list[SeenSpan]] = {}
     for span in sorted(spans, key=lambda span: (span.start_ns, span.end_ns)):
         below.setdefault(span.parent_id, []).append(span)
     reached: set[str] = set()
-    yield from _children_faults("", below.get(parent_id, []), [tree], below, reached)
+    yield from _children_faults("", below.get(parent_id, []), trees, below, reached)
     for span in spans:
         if span.span_id not in reached:
             yield f"no row expects {span.service}: {span.name} (parent {span.parent_id or 'none'})"

@@ -18,7 +18,7 @@ from tests.support.trace_check import AtLeast, Row, Text
 
 EDGE, TOKENIZER, WORKER = "headrace-edge", "headrace-tokenizer", "headrace-worker"
 CANCELLED = "client_cancelled"
-_REQUEST_ID = Text(r"req_[0-9a-f]+")
+_REQUEST_ID = Text(r"req[_-][0-9a-f]+")
 _ADDRESS = Text(r"127\.0\.0\.1:\d+")
 
 
@@ -219,6 +219,10 @@ def _left(asked: Asked, phase: str) -> Row:
     return http(asked, 200 if has_text and asked.stream else None, model, failed=_GONE_HTTP)
 
 
+def _left_waiting(asked: Asked) -> Row:
+    return http(asked, None, chat(asked, failed=_GONE, first=False), failed=_GONE_HTTP)
+
+
 def _left_rendering(asked: Asked) -> Row:
     server = replace(render(_GONE).children[0], outlives_parent=True, is_optional=True)
     rendering = replace(render(_GONE), children=[server])
@@ -300,6 +304,12 @@ def _retried(asked: Asked) -> Row:
     return http(asked, 200, chat(asked, render(), *attempts))
 
 
+def _moved(asked: Asked) -> Row:
+    full = Failed("overloaded", "RESOURCE_EXHAUSTED")
+    attempts = [generate(asked, failed=full), generate(asked, *phases(asked), attempt=2)]
+    return http(asked, 200, chat(asked, render(), *attempts))
+
+
 def _lost_amid(asked: Asked) -> Row:
     attempt = generate(asked, failed=_LOST, reached=False)
     return http(asked, 200, chat(asked, render(), attempt, failed=_LOST), failed=_LOST)
@@ -320,6 +330,8 @@ SCENARIOS: Mapping[str, Callable[[Asked], Row]] = {
     "left in prefill": lambda asked: _left(asked, names.PREFILL_PHASE),
     "left in decode": lambda asked: _left(asked, names.DECODE_PHASE),
     "left while rendering": _left_rendering,
+    "left in the edge's queue": _left_waiting,
+    "left in the body": lambda asked: http(asked, None, failed=_GONE_HTTP),
     "deadline": _late,
     "no key": _refused(401, "invalid_api_key"),
     "no such url": _refused(404, "not_found"),
@@ -329,11 +341,10 @@ SCENARIOS: Mapping[str, Callable[[Asked], Row]] = {
     "edge is full": _refused_model(503, "overloaded"),
     "no worker": _refused_model(503, "no_worker_available"),
     "prompt is too long": _refused_render(400, "context_length_exceeded", "OUT_OF_RANGE"),
-    "template refuses": _refused_render(400, "invalid_request", "INVALID_ARGUMENT"),
     "tokenizer is lost": _tokenizer_lost,
     "rendered elsewhere": _rendered_elsewhere,
     "worker is full": _refused_generate(503, "overloaded", "RESOURCE_EXHAUSTED"),
-    "worker refuses a field": _refused_generate(400, "unsupported_parameter", "UNIMPLEMENTED"),
+    "moved to another worker": _moved,
     "engine fails": _engine_failed,
     "lost before the first token": _retried,
     "lost amid the answer": _lost_amid,

@@ -76,7 +76,7 @@ async def test_own_trace(paced: TracedStack) -> None:
     answer = await ask(paced.edge, chat_body(max_tokens=3))
 
     trace_id, span_id = answer.headers["traceparent"].split("-")[1:3]
-    spans = await paced.check_tree(SCENARIOS["answered"](_asked(answer)), trace_id, "")
+    spans = await paced.check_trees([SCENARIOS["answered"](_asked(answer))], trace_id, "")
     assert _named(spans, "POST /v1/chat/completions").span_id == span_id
 
 
@@ -108,7 +108,7 @@ async def test_malformed_context(paced: TracedStack) -> None:
     answer = await ask(paced.edge, chat_body(max_tokens=3), "traceparent: 00-nonsense-01")
 
     trace_id = answer.headers["traceparent"].split("-")[1]
-    await paced.check_tree(SCENARIOS["answered"](_asked(answer)), trace_id, "")
+    await paced.check_trees([SCENARIOS["answered"](_asked(answer))], trace_id, "")
 
 
 async def test_options_of_the_request(paced: TracedStack) -> None:
@@ -189,7 +189,7 @@ async def test_other_paths(paced: TracedStack) -> None:
     answer = await _get(paced.edge, "/v1/models", trace)
 
     asked = Asked(route="/v1/models", path="/v1/models")
-    await paced.check_tree(http(asked, 200, method="GET"), trace.trace_id, trace.span_id)
+    await paced.check_trees([http(asked, 200, method="GET")], trace.trace_id, trace.span_id)
     assert answer.status == 200
 
 

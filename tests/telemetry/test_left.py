@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from edge.settings import BackendSettings, EdgeSettings
+from edge.settings import AdmissionSettings, BackendSettings, EdgeSettings
 from tests.support.chat_client import (
     Connection,
     WorkerProbe,
@@ -132,6 +132,35 @@ async def test_while_rendering(stack: TracedStack) -> None:
         tokenizer.signal(signal.SIGCONT)
 
     await stack.check("left while rendering", Asked(), trace)
+
+
+async def test_in_the_body(stack: TracedStack) -> None:
+    """Left before the request was whole: one span, which says so."""
+    trace = CallersTrace()
+    connection = await Connection.open(stack.edge)
+    await connection.send(http_request(chat_body(), headers=(trace.header,))[:-20])
+    connection.leave()
+
+    await stack.check("left in the body", Asked(), trace)
+
+
+async def test_in_the_edges_queue(stack: TracedStack) -> None:
+    """Left while the edge had no room: a model span that was cancelled, and no call."""
+    admission = AdmissionSettings(max_concurrent_requests=1)
+    edge = stack.add_edge(EdgeSettings(admission=admission))
+    first = await Connection.open(edge)
+    await first.send(http_request(chat_body(max_tokens=2000, stream=True)))
+    await first.read_until(_FIRST_TEXT)
+
+    async def waiting(_: Connection) -> None:
+        async def holds() -> bool:
+            return await metric(edge, "headrace_edge_requests_queued") == 1
+
+        await eventually(holds, "the second request waits")
+
+    trace = await _leave(edge, stream=False, until=waiting)
+    await stack.check("left in the edge's queue", Asked(), trace)
+    first.leave()
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -1,14 +1,21 @@
 """Requests that are refused, by whom and where: nothing is claimed that did not happen."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 
 from edge.settings import AdmissionSettings, EdgeSettings
 from headrace.access.settings import GenerationKeysSettings
+from headrace.telemetry import names
+from headrace.worker.v1.generate_pb2 import GenerateRequest
+from headrace.worker.v1.service_pb2_grpc import GenerationServiceStub
 from tests.support.chat_client import Answer, Connection, chat_body, http_request
 from tests.support.keys import KEY, entry, write_keys
+from tests.support.raw_attach import generation
+from tests.support.seen_spans import SeenSpan
 from tests.support.stack import Service
 from tests.telemetry.conftest import OpenStack
 from tests.telemetry.span_table import Asked
@@ -124,3 +131,35 @@ async def test_worker_is_full(stack: TracedStack) -> None:
     finally:
         running.leave()
     await _is_refused(stack, "worker is full", 503, answer, trace)
+
+
+async def test_moved_to_another_worker(open_stack: OpenStack) -> None:
+    """A full worker's refusal is an attempt of its own; the other worker answers."""
+    with open_stack("traced-moves") as stack:
+        engine = PacedSettings(max_running_outputs=1, max_queued_outputs=0)
+        stack.start_backend([WorkerSettings(engine="paced", paced=engine)] * 2)
+        stack.add_edge()
+        async with grpc.aio.insecure_channel(stack.workers[0].address) as channel:
+            request = GenerateRequest(request=generation(max_tokens=2000))
+            call = GenerationServiceStub(channel).Generate(request)
+            await call.read()
+            found = [await _answered_or_moved(stack) for _ in range(4)]
+            call.cancel()
+
+    # Workers with as little to do take turns, and the edge sees only its own requests.
+    assert "moved to another worker" in found
+
+
+async def _answered_or_moved(stack: TracedStack) -> str:
+    trace = CallersTrace()
+    answer = await ask_traced(stack.edge, chat_body(max_tokens=2), trace)
+    assert answer.is_complete
+    spans = await asyncio.to_thread(stack.recorder.await_trace, trace.trace_id, _has_http, 10)
+    was_moved = any(span.attributes.get(names.ATTEMPT) == 2 for span in spans)
+    scenario = "moved to another worker" if was_moved else "answered"
+    await stack.check(scenario, Asked(), trace)
+    return scenario
+
+
+def _has_http(spans: Sequence[SeenSpan]) -> bool:
+    return any(names.HTTP_ROUTE in span.attributes for span in spans)

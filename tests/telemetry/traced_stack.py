@@ -72,8 +72,8 @@ class TracedStack(Stack):
         super().__init__(folder)
         self.recorder = recorder
         self._telemetry = telemetry(endpoint, **tracing)
-        self._seen: dict[str, int] = {}
         # Of each trace that was checked, the most spans that it may ever have.
+        self._most: dict[str, int] = {}
 
     def start_backend(
         self, workers: list[WorkerSettings], tokenizers: list[TokenizerSettings] | None = None
@@ -90,32 +90,35 @@ class TracedStack(Stack):
 
     async def check(self, scenario: str, asked: Asked, trace: CallersTrace) -> list[SeenSpan]:
         """The trace of a request is what the table says of the scenario; returns its spans."""
-        return await self.check_tree(SCENARIOS[scenario](asked), trace.trace_id, trace.span_id)
+        return await self.check_trees([SCENARIOS[scenario](asked)], trace.trace_id, trace.span_id)
 
-    async def check_tree(self, tree: Row, trace_id: str, parent_id: str) -> list[SeenSpan]:
-        """The same for a tree; `parent_id` is the caller's span, "" for none."""
+    async def check_trees(
+        self, trees: Sequence[Row], trace_id: str, parent_id: str
+    ) -> list[SeenSpan]:
+        """The same for trees below the caller's span `parent_id`, "" for none."""
+        size = sum(tree.size for tree in trees)
 
         def is_whole(spans: Sequence[SeenSpan]) -> bool:
-            return len(spans) >= tree.size
+            return len(spans) >= size
 
         spans = await asyncio.to_thread(
             self.recorder.await_trace, trace_id, is_whole, _TRACE_SECONDS
         )
-        self._seen[trace_id] = tree.most
-        faults = [*differences(spans, tree, parent_id), *first_chunk_faults(spans)]
+        self._most[trace_id] = sum(tree.most for tree in trees)
+        faults = [*differences(spans, trees, parent_id), *first_chunk_faults(spans)]
         assert not faults, "\n".join(faults)
         return spans
 
     def expect_nothing(self, trace: CallersTrace) -> None:
         """No span of that trace may ever come."""
-        self._seen[trace.trace_id] = 0
+        self._most[trace.trace_id] = 0
 
     def close(self) -> None:
         """End all services, which sends what is left; nothing more of a checked trace may come."""
         super().close()
         late = {
             trace_id: [span.name for span in self.recorder.spans(trace_id)]
-            for trace_id, count in self._seen.items()
+            for trace_id, count in self._most.items()
             if len(self.recorder.spans(trace_id)) > count
         }
         assert not late, f"more spans than were checked: {late}"

@@ -60,7 +60,7 @@ _TREE = _row(
 
 def test_right_trace() -> None:
     """A trace that is what it must be has no differences."""
-    assert differences(_right(), _TREE, _CALLER) == []
+    assert differences(_right(), [_TREE], _CALLER) == []
 
 
 def test_size() -> None:
@@ -116,21 +116,21 @@ def test_wrong_traces(change: Callable[[list[SeenSpan]], None], told: str) -> No
     """A trace with one fault has a difference that tells it."""
     spans = _right()
     change(spans)
-    assert told in "\n".join(differences(spans, _TREE, _CALLER))
+    assert told in "\n".join(differences(spans, [_TREE], _CALLER))
 
 
 def test_long_phases() -> None:
     """Phases that take longer together than what they are phases of are told."""
     spans = _right()
     spans[0] = replace(spans[0], end_ns=60 * _MS)
-    assert "its phases take 80000000 ns" in "\n".join(differences(spans, _TREE, _CALLER))
+    assert "its phases take 80000000 ns" in "\n".join(differences(spans, [_TREE], _CALLER))
 
 
 def test_slack() -> None:
     """Clocks of two processes may be a millisecond apart."""
     spans = _right()
     spans[3] = replace(spans[3], end_ns=101 * _MS)
-    assert differences(spans, _TREE, _CALLER) == []
+    assert differences(spans, [_TREE], _CALLER) == []
 
 
 def test_outliving_spans() -> None:
@@ -138,7 +138,7 @@ def test_outliving_spans() -> None:
     spans = _right()
     spans[3] = replace(spans[3], end_ns=120 * _MS)
     rows = [*_TREE.children[:2], replace(_TREE.children[2], outlives_parent=True)]
-    faults = differences(spans, replace(_TREE, children=rows), _CALLER)
+    faults = differences(spans, [replace(_TREE, children=rows)], _CALLER)
     assert faults == ["/service: root: its phases take 110000000 ns, it 100000000 ns"]
 
 
@@ -147,8 +147,8 @@ def test_optional_spans() -> None:
     rows = [*_TREE.children[:2], replace(_TREE.children[2], is_optional=True)]
     tree = replace(_TREE, children=rows)
     assert (tree.size, tree.most) == (3, 4)
-    assert differences(_right()[:3], tree, _CALLER) == []
-    assert differences(_right(), tree, _CALLER) == []
+    assert differences(_right()[:3], [tree], _CALLER) == []
+    assert differences(_right(), [tree], _CALLER) == []
 
 
 @pytest.mark.parametrize(("seconds", "faults"), [(0.05, 0), (0.02, 1), (0.11, 1)])
