@@ -2,7 +2,8 @@
 
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. They hold where
 Headrace's own settings say nothing, since an operator sets them for all services of a cluster.
-What they ask for and Headrace does not do stops the start by name.
+A protocol or sampler that is none of ours stops the start by name; variables that are not named
+here are not read, but for OTEL_RESOURCE_ATTRIBUTES, by the SDK's resource.
 """
 
 from collections.abc import Mapping

@@ -26,6 +26,7 @@ from headrace.telemetry.span_queue import DUE_SPANS
 from headrace.telemetry.spans import NoTracing, SpanKind, Tracing
 from headrace.telemetry.trace_context import NO_TRACE
 from headrace.telemetry.tracing import open_tracing
+from tests.support.certificates import Authority
 from tests.support.scripted_collector import (
     Answer,
     WatchedCounts,
@@ -166,6 +167,34 @@ async def test_gone_and_back() -> None:
                     lambda now, lost=lost: now.num_exported or now.num_dropped.total() > lost  # type: ignore[misc]
                 )
             assert await collector.spans(1)
+
+
+async def test_tls_by_the_systems_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An https endpoint is believed by the system's certificates, of which OpenSSL knows where."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    counts = WatchedCounts()
+    async with (
+        running_collector(tls=authority.issue("127.0.0.1")) as collector,
+        open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing,
+    ):
+        make(tracing)
+        await counts.until(lambda now: now.num_exported)
+    assert len(spans_of(collector.arrived.get_nowait())) == 1
+
+
+async def test_tls_of_a_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector whose certificate the system does not know gets nothing."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(Authority(tmp_path, "known").file))
+    counts = WatchedCounts()
+    stranger = Authority(tmp_path, "stranger").issue("127.0.0.1")
+    async with running_collector(tls=stranger) as collector:
+        group = settings(collector.endpoint, export_timeout_seconds=0.5)
+        async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
+            make(tracing)
+            await counts.until(lambda now: now.num_dropped)
+    assert (counts.num_exported, collector.arrived.empty()) == (0, True)
+    assert counts.num_dropped.keys() <= {UNREACHABLE, TIMEOUT}
 
 
 async def test_slow_collector() -> None:

@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from headrace.telemetry.span_counts import SpanCounts
+from tests.support.certificates import PemPair
 
 Answer: TypeAlias = Callable[[grpc.aio.ServicerContext], Awaitable[ExportTraceServiceResponse]]
 
@@ -103,13 +104,21 @@ def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
 
 
 @asynccontextmanager
-async def running_collector(*answers: Answer, port: int = 0) -> AsyncIterator[ScriptedCollector]:
-    """A collector that listens."""
+async def running_collector(
+    *answers: Answer, port: int = 0, tls: PemPair | None = None
+) -> AsyncIterator[ScriptedCollector]:
+    """A collector that listens, over TLS where it has a certificate."""
     collector = ScriptedCollector(*answers)
     server = grpc.aio.server()
     add_TraceServiceServicer_to_server(collector, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
-    collector.endpoint = f"http://127.0.0.1:{bound}"
+    address = f"127.0.0.1:{port}"
+    if tls is None:
+        bound, scheme = server.add_insecure_port(address), "http"
+    else:
+        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+        credentials = grpc.ssl_server_credentials([pair])
+        bound, scheme = server.add_secure_port(address, credentials), "https"
+    collector.endpoint = f"{scheme}://127.0.0.1:{bound}"
     await server.start()
     try:
         yield collector

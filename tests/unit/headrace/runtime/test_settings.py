@@ -1,12 +1,19 @@
 import os
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from pydantic import Field, SecretStr
 
 from headrace.runtime.errors import StartError
-from headrace.runtime.settings import SettingsGroup, SettingsLoader, render_settings
+from headrace.runtime.settings import (
+    FromEnvironment,
+    SettingsGroup,
+    SettingsLoader,
+    render_settings,
+)
 
 
 class ServerGroup(SettingsGroup):
@@ -188,3 +195,52 @@ def test_rendered_settings_mask_secrets_and_read_back(tmp_path: Path) -> None:
 def test_rendered_settings_note_what_is_unset() -> None:
     """A key without a value is mentioned, so that the list is complete."""
     assert "# key is unset" in render_settings("shop", ShopSettings())
+
+
+def _town(environment: Mapping[str, str]) -> str | None:
+    if environment.get("TOWN") == "nowhere":
+        raise ValueError("TOWN is no town")
+    return environment.get("TOWN")
+
+
+class MapSettings(SettingsGroup):
+    """A service with a setting that a variable of others may say."""
+
+    town: Annotated[str, FromEnvironment(_town)] = "here"
+    """Town."""
+
+
+class AtlasSettings(SettingsGroup):
+    """Its group."""
+
+    map: MapSettings = MapSettings()
+    """Map."""
+
+
+@pytest.mark.parametrize(
+    ("variable", "argv", "expected"),
+    [
+        (None, [], "here"),
+        ("there", [], "there"),
+        ("there", ["--map.town", "flag"], "flag"),
+        ("nowhere", ["--map.town", "flag"], "flag"),
+    ],
+)
+def test_variables_of_others(
+    variable: str | None, argv: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that is not ours holds, and is read, only where no source says anything."""
+    if variable is not None:
+        monkeypatch.setenv("TOWN", variable)
+    parser = ArgumentParser(prog="atlas", allow_abbrev=False)
+    loader = SettingsLoader("atlas", AtlasSettings, {"atlas": AtlasSettings}, parser)
+    assert loader.load(parser.parse_args(argv)).map.town == expected
+
+
+def test_bad_variable_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be used stops the start."""
+    monkeypatch.setenv("TOWN", "nowhere")
+    parser = ArgumentParser(prog="atlas", allow_abbrev=False)
+    loader = SettingsLoader("atlas", AtlasSettings, {"atlas": AtlasSettings}, parser)
+    with pytest.raises(StartError, match="environment: TOWN is no town"):
+        loader.load(parser.parse_args([]))
