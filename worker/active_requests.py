@@ -19,10 +19,9 @@ from worker.events import outcome_label
 from worker.request_end import RequestEnd
 from worker.request_report import RequestReport, RequestReports
 
-AbortCause = Literal["caller", "deadline", "slow_reader", "stream_ended", "failed"]
-"""Its caller's wish, its time, a caller who takes nothing, a lost stream, another output's failure.
-
-The edge also aborts what a stop string completed.
+AbortCause = Literal["complete", "caller", "deadline", "slow_reader", "stream_ended", "failed"]
+"""A stop string, the caller's wish, time, a caller who takes nothing, a stream's end, another
+output's failure.
 """
 ABORT_CAUSES: tuple[AbortCause, ...] = get_args(AbortCause)
 
@@ -153,14 +152,17 @@ class RequestTable:
         if active.refusal is not None:
             active.report.refuse(active.refusal)
             return
+        output_tokens = max(active.output_tokens, active.request.progress.num_output_tokens)
+        # Of an aborted output the engine tells no count of its own.
+        longest = output_tokens if active.request.n == 1 else active.longest_output
         active.report.end(
             RequestEnd(
                 request=active.request,
                 model=active.model,
                 started=active.started,
                 outcomes=active.outcomes,
-                output_tokens=max(active.output_tokens, active.request.progress.num_output_tokens),
-                longest_output=active.longest_output,
+                output_tokens=output_tokens,
+                longest_output=longest,
                 failure=active.failure,
                 abort_cause=active.abort_cause,
             )

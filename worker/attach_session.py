@@ -1,10 +1,11 @@
 """One edge's shared stream on the worker: its requests, and the frames to and from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from headrace.access.limits import Lease
 from headrace.common.v1 import errors_pb2
-from headrace.rpc.errors import ServiceError, reason_label
+from headrace.common.v1.finish_pb2 import FINISH_REASON_STOP
+from headrace.rpc.errors import Reason, ServiceError, reason_label
 from headrace.rpc.frame_stream import FrameCall, FrameStream, FrameViolationError
 from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
 from headrace.runtime.identity import Identity
@@ -23,6 +24,12 @@ from worker.events import (
 from worker.request_gate import KeyExpiredError, RequestGate
 
 _LAST_HANDLE = 2**64 - 1
+_ABORT_CAUSES: Mapping[Reason, AbortCause] = {
+    errors_pb2.ERROR_REASON_UNSPECIFIED: "complete",
+    errors_pb2.ERROR_REASON_CLIENT_CANCELLED: "caller",
+    errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED: "deadline",
+}
+"""What an edge may say of an abort; anything else is its caller's wish."""
 
 
 class AttachSession:
@@ -74,8 +81,10 @@ class AttachSession:
         for submission in frame.submissions:
             self._submit(submission)
         if frame.aborted_handles:
-            reason = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
-            num_ended = self._abort(frame.aborted_handles, reason, "caller")
+            num_ended = sum(
+                self._abort(handles, reason, _ABORT_CAUSES[reason])
+                for reason, handles in _aborts_of(frame).items()
+            )
             self._table.stray_entries += len(frame.aborted_handles) - num_ended
         if not self._outbox.is_empty:
             self._stream.wake()
@@ -142,18 +151,23 @@ class AttachSession:
         self._abort(keys, errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "deadline")
         self._stream.wake()
 
-    def _abort(
-        self, handles: Iterable[int], reason: "errors_pb2.ErrorReason.ValueType", cause: AbortCause
-    ) -> int:
-        """End outputs at once and tell the engine; returns how many were open."""
+    def _abort(self, handles: Iterable[int], reason: Reason, cause: AbortCause) -> int:
+        """End outputs at once and tell the engine; returns how many were open.
+
+        Where no reason is specified nothing failed: the answer is complete.
+        """
         # A peer may name a handle twice; only the first time is it known.
         known = [handle for handle in dict.fromkeys(handles) if handle in self._open]
         if known:
             self._engine.abort(self, known)
-        error = ServiceError(reason, f"the request was ended: {reason_label(reason)}")
+        error, finish_reason = None, None
+        if reason == errors_pb2.ERROR_REASON_UNSPECIFIED:
+            finish_reason = FINISH_REASON_STOP
+        else:
+            error = ServiceError(reason, f"the request was ended: {reason_label(reason)}")
         for handle in known:
             self._table.abort(self._open[handle], 1, cause)
-            self._end(EndedEvent(handle, error=error))
+            self._end(EndedEvent(handle, finish_reason, error))
         return len(known)
 
     def on_events(self, events: EngineEvents) -> None:
@@ -198,3 +212,19 @@ class AttachSession:
             self._table.release(active)
         if self._is_expired and not self._open:
             self.finish()
+
+
+def _aborts_of(frame: AttachRequest) -> Mapping[Reason, Sequence[int]]:
+    """What a frame aborts, by reason. Raises FrameViolationError."""
+    handles, reasons = frame.aborted_handles, frame.abort_reasons
+    if not reasons:
+        return {errors_pb2.ERROR_REASON_CLIENT_CANCELLED: handles}
+    if len(reasons) != len(handles):
+        raise FrameViolationError(
+            f"edge gave {len(reasons)} reasons for {len(handles)} aborted handles"
+        )
+    found: dict[Reason, list[int]] = {}
+    for handle, reason in zip(handles, reasons, strict=True):
+        known = reason if reason in _ABORT_CAUSES else errors_pb2.ERROR_REASON_CLIENT_CANCELLED
+        found.setdefault(known, []).append(handle)
+    return found

@@ -35,12 +35,14 @@ def request_phases(submitted_at: float, ended_at: float, ended: RequestEnd) -> l
     A first token that nobody was told of, since the request was aborted, was none.
     """
     progress = ended.request.progress
+    # What a stop string completed had its last token just now.
+    last = progress.last_token_at if ended.abort_cause is None else ended_at
     begin = submitted_at
     phases = []
     for name, noted in (
         (QUEUE_PHASE, progress.fed_at),
         (PREFILL_PHASE, progress.first_token_at if ended.started else None),
-        (DECODE_PHASE, None if ended.failure else progress.last_token_at),
+        (DECODE_PHASE, None if ended.failure else last),
     ):
         end = ended_at if noted is None else min(max(noted, begin), ended_at)
         phases.append(Phase(name, begin, end, is_whole=noted is not None))

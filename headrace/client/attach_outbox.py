@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from headrace.rpc.errors import Reason
 from headrace.rpc.outbox import ARRAY_ENTRY_BYTES, RollingOutbox
 from headrace.worker.v1.attach_pb2 import AttachRequest, Submission
 
@@ -16,7 +17,9 @@ class SubmissionOutbox(RollingOutbox[AttachRequest]):
         """Add a request of `size_bytes`."""
         self._room_for(size_bytes + 8).submissions.append(submission)
 
-    def abort(self, handles: Iterable[int]) -> None:
-        """Add outputs to end."""
+    def abort(self, handles: Iterable[int], reason: Reason) -> None:
+        """Add outputs to end, all for one reason; an unspecified one is: they are complete."""
         listed = list(handles)
-        self._room_for(ARRAY_ENTRY_BYTES * len(listed)).aborted_handles.extend(listed)
+        frame = self._room_for(ARRAY_ENTRY_BYTES * len(listed))
+        frame.aborted_handles.extend(listed)
+        frame.abort_reasons.extend([reason] * len(listed))

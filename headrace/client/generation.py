@@ -35,6 +35,8 @@ _MOVABLE = frozenset({errors_pb2.ERROR_REASON_DRAINING, errors_pb2.ERROR_REASON_
 """A worker's refusals that another worker need not share."""
 
 
+_LATE = errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
+_UNWANTED = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
 _KNOWN_REASONS = frozenset({FINISH_REASON_STOP, FINISH_REASON_LENGTH})
 
 
@@ -205,7 +207,7 @@ class RunningGeneration:
                 f"the tokenizer named stop string {stop_index} of {len(stop_strings)}"
             )
         if self._worker is not None and self._tokenizer is not None:
-            self._worker.abort([output.handle])
+            self._worker.abort([output.handle], errors_pb2.ERROR_REASON_UNSPECIFIED)
             if not output.worker_reason:
                 # Otherwise it is being closed already, and the tokenizer answers that.
                 self._tokenizer.abandon(output.handle)
@@ -263,7 +265,7 @@ class RunningGeneration:
         self._spans.end(error, sum(self.usage.completion_tokens))
         if avoid_worker and self._worker is not None:
             self._avoided |= {self._worker}
-        self._close_outputs()
+        self._close_outputs(error)
         try:
             self._attempt()
         except ServiceError as second:
@@ -284,10 +286,12 @@ class RunningGeneration:
             )
         )
 
-    def _close_outputs(self) -> None:
+    def _close_outputs(self, error: ServiceError | None) -> None:
         handles, self._open = list(self._open), {}
         if self._worker is not None:
-            self._worker.abort(handles)
+            # Whatever else went wrong is not the worker's: its caller does not want it any more.
+            is_late = error is not None and error.reason == _LATE
+            self._worker.abort(handles, _LATE if is_late else _UNWANTED)
         if self._tokenizer is not None:
             for handle in handles:
                 self._tokenizer.abandon(handle)
@@ -297,7 +301,7 @@ class RunningGeneration:
         self.timeline.ended = time.monotonic()
         # The last counts, before the outputs are forgotten.
         self._spans.end(error, sum(self.usage.completion_tokens))
-        self._close_outputs()
+        self._close_outputs(error)
         self._worker = self._tokenizer = None
         if self._deadline is not None:
             self._deadline.cancel()

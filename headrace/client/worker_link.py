@@ -10,7 +10,7 @@ from headrace.client.link import Link
 from headrace.client.logprobs import fits
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.credentials import PeerCredentials
-from headrace.rpc.errors import ServiceError
+from headrace.rpc.errors import Reason, ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
 from headrace.rpc.limits import FrameTiming
 from headrace.runtime.identity import Identity
@@ -97,11 +97,14 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         self._outbox.submit(submission, size)
         self._wake()
 
-    def abort(self, handles: Iterable[int]) -> None:
-        """End outputs; whatever the worker still says of them is a stray."""
+    def abort(self, handles: Iterable[int], reason: Reason) -> None:
+        """End outputs; whatever the worker still says of them is a stray.
+
+        `reason` is why, for what the worker tells of the request; unspecified: it is complete.
+        """
         known = [handle for handle in handles if self._owners.pop(handle, None) is not None]
         if known and self._stream is not None:
-            self._outbox.abort(known)
+            self._outbox.abort(known, reason)
             self._wake()
 
     def _use(self, channel: grpc.aio.Channel) -> None:

@@ -389,12 +389,12 @@ async def test_the_deadline_ends_a_request_on_both_links() -> None:
         scene.generate(consumer, deadline=deadline)
         submission = await wrk.submitted(scene.worker)
         await consumer.hears("error")
-        await scene.worker.read_until("aborted_handles")
+        told = await scene.worker.read_until("abort_reasons")
         await scene.tokenizer.read_until("closes")
 
         assert 0 < submission.request.remaining_ms <= 50
         reasons = [error.reason for error in consumer.errors]
-        assert [errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED] == reasons
+        assert [errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED] == reasons == told
         assert [submission.first_handle] == tok.abandoned(scene.tokenizer)
         assert nothing_open(scene)
 
@@ -408,7 +408,7 @@ async def test_a_stop_string_ends_the_output_at_the_worker() -> None:
         frame = tok.text(handle, "some", 4, 2)
         frame.stop_hits.add(handle=handle, stop_index=1, consumed_tokens=4)
         await scene.tokenizer.send(frame)
-        await scene.worker.read_until("aborted_handles")
+        reasons = await scene.worker.read_until("abort_reasons")
         await scene.tokenizer.read_until("closes")
         result = consumer.results[0]
 
@@ -418,6 +418,7 @@ async def test_a_stop_string_ends_the_output_at_the_worker() -> None:
             result.stop_string,
         )
         assert [handle] == wrk.aborted(scene.worker) == tok.abandoned(scene.tokenizer)
+        assert [errors_pb2.ERROR_REASON_UNSPECIFIED] == reasons
         assert ("done",) == consumer.heard[-1]
 
 

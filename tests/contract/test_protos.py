@@ -80,6 +80,9 @@ READERS: dict[str, str] = {
     "worker.v1.AttachRequest.aborted_handles": (
         f"{ATTACH}::test_abort_is_ended_by_the_servicer_when_the_engine_is_silent"
     ),
+    "worker.v1.AttachRequest.abort_reasons": (
+        "tests/contract/test_worker_traces.py::test_why_an_output_is_aborted_is_told"
+    ),
     "worker.v1.Submission.first_handle": f"{ATTACH}::test_n_outputs_take_handles_in_a_row",
     "worker.v1.Submission.request": f"{ATTACH}::test_a_refused_request_is_its_own_terminal",
     "worker.v1.GenerateRequest.request": (

@@ -6,8 +6,10 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 
 from headrace.common.v1 import errors_pb2
+from headrace.common.v1.finish_pb2 import FINISH_REASON_STOP
 from headrace.rpc.errors import ServiceError
 from headrace.telemetry.names import GENERATE_METHOD
 from headrace.telemetry.spans import SpanKind
@@ -25,6 +27,8 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 BROKEN = ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, "broken")
+LATE = ("deadline_exceeded", "DEADLINE_EXCEEDED")
+LEFT = ("client_cancelled", "CANCELLED")
 PHASES = ["queue", "prefill", "decode"]
 
 
@@ -122,7 +126,7 @@ async def test_a_request_has_one_span_with_three_phases(
     assert prefill.end_ns is not None
     assert prefill.end_ns - prefill.start_ns >= 3 / 200 * 1e9
     assert decode.end_ns is not None
-    assert decode.end_ns - decode.start_ns >= 6 / 500 * 1e9
+    assert decode.end_ns > decode.start_ns
 
 
 async def test_a_caller_without_a_trace_begins_one() -> None:
@@ -190,9 +194,9 @@ async def test_a_failure_lands_on_the_phase_that_was_active(
         await asyncio.wait_for(worker.servicer.table.idle(), 10)
 
     reason, status = {
-        "abort": ("client_cancelled", "CANCELLED"),
-        "stream": ("client_cancelled", "CANCELLED"),
-        "deadline": ("deadline_exceeded", "DEADLINE_EXCEEDED"),
+        "abort": LEFT,
+        "stream": LEFT,
+        "deadline": LATE,
         "failure": ("engine_failure", "INTERNAL"),
     }[how]
     told.check_failure(reason, status, *phases)
@@ -226,8 +230,8 @@ async def test_a_failure_of_a_direct_call_lands_on_the_active_phase(
         call.cancel()
 
     reason, status = {
-        "cancel": ("client_cancelled", "CANCELLED"),
-        "deadline": ("deadline_exceeded", "DEADLINE_EXCEEDED"),
+        "cancel": LEFT,
+        "deadline": LATE,
         "failure": ("engine_failure", "INTERNAL"),
     }[how]
     told.check_failure(reason, status, *phases)
@@ -284,3 +288,57 @@ async def test_one_failed_output_of_two_fails_the_request_in_decode() -> None:
 
     told.check_failure("engine_failure", "INTERNAL", *PHASES)
     assert ("length", "engine_failure") == told.server.attributes["headrace.outcomes"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "failure", "status", "cause"),
+    [
+        (errors_pb2.ERROR_REASON_UNSPECIFIED, None, "OK", "complete"),
+        (errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, *LATE, "deadline"),
+        (errors_pb2.ERROR_REASON_CLIENT_CANCELLED, *LEFT, "caller"),
+        (errors_pb2.ERROR_REASON_ENGINE_FAILURE, *LEFT, "caller"),
+        (9999, *LEFT, "caller"),
+    ],
+)
+async def test_why_an_output_is_aborted_is_told(
+    reason: int, failure: str | None, status: str, cause: str
+) -> None:
+    """What a stop string completed is no failure; a deadline of the edge is one; the rest left."""
+    engine = ScriptedEngine()
+    told = Told(engine)
+    async with told.serving as worker:
+        edge = RawAttach(worker.stub)
+        await edge.submit(5)
+        await edge.submit(6, generation(traceparent=TRACEPARENT))
+        await edge.read_until("accepted_handles", 2)
+        advance(engine, "decode", 6)
+        engine.finish(5)
+        with structlog.testing.capture_logs() as logs:
+            await edge.abort(6, 7, reasons=[reason, reason])
+            frames = await edge.read_until("terminals", 2)
+        strays = worker.servicer.table.stray_entries
+
+    server = next(span for span in told.recorder.named(GENERATE_METHOD) if span.trace_id == TRACE)
+    phases = sorted(told.recorder.children(server), key=lambda span: span.start_ns)
+    assert PHASES == [phase.name for phase in phases]
+    assert failure == (server.error and server.error[0])
+    assert [None, None, failure] == [phase.error and phase.error[0] for phase in phases]
+    assert status == server.attributes["rpc.response.status_code"]
+    assert phases[-1].end_ns == server.end_ns
+    assert cause == next(line["abort_cause"] for line in logs if line["event"] == "request_ended")
+    terminal = frames[-1].terminals[-1]
+    assert terminal.HasField("failure") == (failure is not None)
+    assert terminal.finish_reason == (0 if failure else FINISH_REASON_STOP)
+    assert strays == 1
+
+
+async def test_reasons_must_be_as_many_as_handles() -> None:
+    """Arrays of different lengths are a bug of the edge, and end the stream loudly."""
+    async with running_worker(ScriptedEngine()) as worker:
+        edge = RawAttach(worker.stub)
+        await edge.submit(1)
+        await edge.abort(1, reasons=[15, 15])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await edge.read_to_end()
+
+    assert "edge gave 2 reasons for 1 aborted handles" in (caught.value.details() or "")

@@ -1,6 +1,6 @@
 """A hand-driven edge on Attach: every frame is the test's own, numbering included."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -88,9 +88,9 @@ class RawAttach:
         submission = Submission(first_handle=first_handle, request=request or generation())
         await self.send(AttachRequest(submissions=[submission]))
 
-    async def abort(self, *handles: int) -> None:
+    async def abort(self, *handles: int, reasons: Sequence[int] = ()) -> None:
         """Abort outputs."""
-        await self.send(AttachRequest(aborted_handles=handles))
+        await self.send(AttachRequest(aborted_handles=handles, abort_reasons=reasons))
 
     async def read(self) -> AttachResponse:
         """The next frame."""

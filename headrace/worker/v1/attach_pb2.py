@@ -22,21 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from headrace.common.v1 import errors_pb2 as headrace_dot_common_dot_v1_dot_errors__pb2
 from headrace.common.v1 import frames_pb2 as headrace_dot_common_dot_v1_dot_frames__pb2
 from headrace.worker.v1 import generation_pb2 as headrace_dot_worker_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/worker/v1/attach.proto\x12\x12headrace.worker.v1\x1a\x1fheadrace/common/v1/frames.proto\x1a#headrace/worker/v1/generation.proto\"\x8e\x01\n\rAttachRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.headrace.common.v1.FrameHeader\x12\x33\n\x0bsubmissions\x18\x02 \x03(\x0b\x32\x1e.headrace.worker.v1.Submission\x12\x17\n\x0f\x61\x62orted_handles\x18\x03 \x03(\x04\"Z\n\nSubmission\x12\x14\n\x0c\x66irst_handle\x18\x01 \x01(\x04\x12\x36\n\x07request\x18\x02 \x01(\x0b\x32%.headrace.worker.v1.GenerationRequest\"\xa4\x02\n\x0e\x41ttachResponse\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.headrace.common.v1.FrameHeader\x12\x18\n\x10\x61\x63\x63\x65pted_handles\x18\x02 \x03(\x04\x12,\n\x07started\x18\x03 \x03(\x0b\x32\x1b.headrace.worker.v1.Started\x12\x0f\n\x07handles\x18\x04 \x03(\x04\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\x12\x11\n\ttoken_ids\x18\x06 \x03(\r\x12\x34\n\x08logprobs\x18\x07 \x03(\x0b\x32\".headrace.worker.v1.OutputLogprobs\x12/\n\tterminals\x18\x08 \x03(\x0b\x32\x1c.headrace.worker.v1.Terminalb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/worker/v1/attach.proto\x12\x12headrace.worker.v1\x1a\x1fheadrace/common/v1/errors.proto\x1a\x1fheadrace/common/v1/frames.proto\x1a#headrace/worker/v1/generation.proto\"\xc6\x01\n\rAttachRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.headrace.common.v1.FrameHeader\x12\x33\n\x0bsubmissions\x18\x02 \x03(\x0b\x32\x1e.headrace.worker.v1.Submission\x12\x17\n\x0f\x61\x62orted_handles\x18\x03 \x03(\x04\x12\x36\n\rabort_reasons\x18\x04 \x03(\x0e\x32\x1f.headrace.common.v1.ErrorReason\"Z\n\nSubmission\x12\x14\n\x0c\x66irst_handle\x18\x01 \x01(\x04\x12\x36\n\x07request\x18\x02 \x01(\x0b\x32%.headrace.worker.v1.GenerationRequest\"\xa4\x02\n\x0e\x41ttachResponse\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.headrace.common.v1.FrameHeader\x12\x18\n\x10\x61\x63\x63\x65pted_handles\x18\x02 \x03(\x04\x12,\n\x07started\x18\x03 \x03(\x0b\x32\x1b.headrace.worker.v1.Started\x12\x0f\n\x07handles\x18\x04 \x03(\x04\x12\x0e\n\x06\x63ounts\x18\x05 \x03(\r\x12\x11\n\ttoken_ids\x18\x06 \x03(\r\x12\x34\n\x08logprobs\x18\x07 \x03(\x0b\x32\".headrace.worker.v1.OutputLogprobs\x12/\n\tterminals\x18\x08 \x03(\x0b\x32\x1c.headrace.worker.v1.Terminalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.worker.v1.attach_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTACHREQUEST']._serialized_start=126
-  _globals['_ATTACHREQUEST']._serialized_end=268
-  _globals['_SUBMISSION']._serialized_start=270
-  _globals['_SUBMISSION']._serialized_end=360
-  _globals['_ATTACHRESPONSE']._serialized_start=363
-  _globals['_ATTACHRESPONSE']._serialized_end=655
+  _globals['_ATTACHREQUEST']._serialized_start=159
+  _globals['_ATTACHREQUEST']._serialized_end=357
+  _globals['_SUBMISSION']._serialized_start=359
+  _globals['_SUBMISSION']._serialized_end=449
+  _globals['_ATTACHRESPONSE']._serialized_start=452
+  _globals['_ATTACHRESPONSE']._serialized_end=744
 # @@protoc_insertion_point(module_scope)

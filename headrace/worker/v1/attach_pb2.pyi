@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from headrace.common.v1 import errors_pb2 as _errors_pb2
 from headrace.common.v1 import frames_pb2 as _frames_pb2
 from headrace.worker.v1 import generation_pb2 as _generation_pb2
 import builtins as _builtins
@@ -29,6 +30,7 @@ class AttachRequest(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     SUBMISSIONS_FIELD_NUMBER: _builtins.int
     ABORTED_HANDLES_FIELD_NUMBER: _builtins.int
+    ABORT_REASONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> _frames_pb2.FrameHeader:
         """Number, acknowledgement, hello, draining."""
@@ -41,16 +43,24 @@ class AttachRequest(_message.Message):
     def aborted_handles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Outputs to end now. Unknown handles are ignored and counted."""
 
+    @_builtins.property
+    def abort_reasons(self) -> _containers.RepeatedScalarFieldContainer[_errors_pb2.ErrorReason.ValueType]:
+        """Why each of them ends; empty, or as long as aborted_handles. Unspecified: its answer is complete,
+        as by a stop string. Empty, or a value unknown to the worker: CLIENT_CANCELLED. What the worker
+        tells of the request's end, in terminal, log and trace; nothing else depends on it.
+        """
+
     def __init__(
         self,
         *,
         header: _frames_pb2.FrameHeader | None = ...,
         submissions: _abc.Iterable[Global___Submission] | None = ...,
         aborted_handles: _abc.Iterable[_builtins.int] | None = ...,
+        abort_reasons: _abc.Iterable[_errors_pb2.ErrorReason.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted_handles", b"aborted_handles", "header", b"header", "submissions", b"submissions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_reasons", b"abort_reasons", "aborted_handles", b"aborted_handles", "header", b"header", "submissions", b"submissions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.client.attach_outbox import SubmissionOutbox
 from headrace.client.detokenize_outbox import FeedOutbox
+from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_STOP
 from headrace.rpc.limits import MERGE_BYTES
 from headrace.rpc.outbox import RollingOutbox
@@ -98,7 +99,7 @@ def _add_to_submissions(outbox: SubmissionOutbox, handle: int, count: int) -> No
     request = GenerationRequest(prompt_token_ids=[2**32 - 1] * count)
     submission = Submission(first_handle=handle, request=request)
     outbox.submit(submission, submission.ByteSize())
-    outbox.abort([handle] * count)
+    outbox.abort([handle] * count, errors_pb2.ERROR_REASON_CLIENT_CANCELLED)
 
 
 def _add_to_feeds(outbox: FeedOutbox, handle: int, count: int) -> None:
