@@ -18,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from headrace.runtime.back_off import BackOff
 from headrace.runtime.errors import StartError
 from headrace.telemetry.health_order import HealthOrder
 from headrace.telemetry.health_page import HealthPage
@@ -33,10 +34,6 @@ _ROOT = Path(__file__).parents[2]
 """Where the package lies: the process imports what the service imports."""
 _LOOK_SECONDS = 0.5
 """Between two looks at the process."""
-_FIRST_BACK_OFF_SECONDS = 0.1
-_LAST_BACK_OFF_SECONDS = 30.0
-_HEALTHY_SECONDS = 60.0
-"""A process that lived so long is replaced without delay."""
 
 
 @asynccontextmanager
@@ -133,7 +130,7 @@ class _Keeper:
         self._figures_due_ns = 0
         self._started_at = 0.0
         self._start_at = 0.0
-        self._back_off_seconds = 0.0
+        self._back_off = BackOff()
 
     def start(self) -> None:
         """Begin; the process comes a moment later."""
@@ -176,7 +173,7 @@ class _Keeper:
                 return
             self._process = None
             lived = now - self._started_at
-            self._delay(lived)
+            self._start_at = now + self._back_off.seconds_after(lived)
             _log.error("health_process_ended", exit_code=code, lived_seconds=round(lived, 3))
         if now >= self._start_at:
             self._started_at = now
@@ -190,13 +187,5 @@ class _Keeper:
                 command, stdin=subprocess.DEVNULL, pass_fds=descriptors, cwd=_ROOT
             )
         except OSError as error:
-            self._delay(0)
+            self._start_at = self._started_at + self._back_off.seconds_after(0)
             _log.error("health_process_not_started", problem=error.strerror)
-
-    def _delay(self, lived_seconds: float) -> None:
-        """When the next attempt is due: the sooner they die, the later."""
-        if lived_seconds > _HEALTHY_SECONDS:
-            self._back_off_seconds = 0.0
-        self._start_at = time.monotonic() + self._back_off_seconds
-        longer = max(_FIRST_BACK_OFF_SECONDS, 2 * self._back_off_seconds)
-        self._back_off_seconds = min(longer, _LAST_BACK_OFF_SECONDS)

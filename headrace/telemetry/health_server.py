@@ -139,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
         """Close the connection where it makes no progress; tell what has changed."""
         self._bytes_this_tick = 0
         self._read_or_rest()
-        if isinstance(self._speaker, Http2) and not self._is_paused:
+        if isinstance(self._speaker, Http2) and not (self._is_paused or self._is_over):
             self._write(self._speaker.tell_changes())
             if self._speaker.is_watched:
                 return

@@ -176,19 +176,7 @@ async def take_pongs(reader: asyncio.StreamReader, count: int) -> None:
 async def test_watchers_hear_of_changes() -> None:
     """Without asking, within the time between two looks."""
     async with served() as it, it.client() as (reader, writer):
-        # HEADERS of a Watch call, literal fields without indexing (RFC 7541, 6.2.2).
-        fields = {
-            b":method": b"POST",
-            b":scheme": b"http",
-            b":path": b"/grpc.health.v1.Health/Watch",
-            b":authority": b"x",
-            b"content-type": b"application/grpc",
-        }
-        block = b"".join(
-            b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-            for name, value in fields.items()
-        )
-        writer.write(HTTP2_START + frame(1, 4, 1, block) + frame(0, 1, 1, bytes(5)))
+        writer.write(HTTP2_START + watch_call())
         assert await next_data(reader) == b"\0\0\0\0\2\x08\1"
         it.told.tell(Phase.DRAINING, "draining")
         assert await next_data(reader) == b"\0\0\0\0\2\x08\2"
@@ -200,6 +188,35 @@ async def ask_without_end(writer: asyncio.StreamWriter) -> None:
         writer.write(b"GET /metrics HTTP/1.1\r\n\r\n" * 100)
         await writer.drain()
         await asyncio.sleep(0)
+
+
+async def test_who_watches_and_breaks_the_protocol_is_closed() -> None:
+    """A watch holds no connection that is over."""
+    async with served(linger=0.05) as it, it.client() as (reader, writer):
+        writer.write(HTTP2_START + watch_call())
+        await next_data(reader)
+        # DATA on stream 0 (RFC 9113, 6.1).
+        writer.write(frame(0, 0, 0, b""))
+        await reader.read()
+
+        with pytest.raises(ConnectionError):
+            await ask_without_end(writer)
+
+
+def watch_call() -> bytes:
+    """A Watch of the whole on stream 1, its header fields literal (RFC 7541, 6.2.2)."""
+    fields = {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": b"/grpc.health.v1.Health/Watch",
+        b":authority": b"x",
+        b"content-type": b"application/grpc",
+    }
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+        for name, value in fields.items()
+    )
+    return frame(1, 4, 1, block) + frame(0, 1, 1, bytes(5))
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
