@@ -10,10 +10,15 @@ from contextlib import contextmanager
 from edge.intake import Intake
 from edge.openai.chat_request import ChatRequest
 from edge.request_scope import RequestScope
+from headrace.client.model_span import (
+    MAX_STOP_CHARACTERS,
+    answer_attributes,
+    given,
+    seconds_between,
+)
 from headrace.telemetry import names
 from headrace.telemetry.spans import Attributes, AttributeValue, Span, SpanKind, Tracing
 
-_MAX_STOP_CHARACTERS = 128
 _JSON_GUIDES = frozenset(("json_schema", "json_object"))
 
 
@@ -65,16 +70,16 @@ class ChatSpans:
             names.REQUEST_MAX_TOKENS: chat.max_tokens,
             names.REQUEST_FREQUENCY_PENALTY: _decimal(chat.frequency_penalty),
             names.REQUEST_PRESENCE_PENALTY: _decimal(chat.presence_penalty),
-            names.REQUEST_STOP_SEQUENCES: [text[:_MAX_STOP_CHARACTERS] for text in chat.stop or ()]
+            names.REQUEST_STOP_SEQUENCES: [text[:MAX_STOP_CHARACTERS] for text in chat.stop or ()]
             or None,
             names.REQUEST_REASONING_LEVEL: "none" if chat.thinking is False else None,
             names.CLAMPED_FIELDS: [name for name, _ in chat.clamped] or None,
         }
-        return _given(found)
+        return given(found)
 
     def _tell_answer(self, span: Span, scope: RequestScope, intake: Intake) -> None:
         report = scope.answer
-        timeline, usage = report.timeline, report.usage
+        timeline = report.timeline
         if timeline.first_text is not None:
             at = self._tracing.clock.epoch_ns(timeline.first_text)
             span.event(names.FIRST_TOKEN_EVENT, at_ns=at)
@@ -82,25 +87,14 @@ class ChatSpans:
             names.ADMISSION_SECONDS: report.admission_seconds,
             names.RESPONSE_ID: report.completion_id or None,
             names.RESPONSE_FINISH_REASONS: list(report.finish_reasons) or None,
-            names.FIRST_TEXT_SECONDS: _between(timeline.started, timeline.first_text),
+            **answer_attributes(intake.model.name, report.usage, timeline),
         }
         if len(report.finish_reasons) == (intake.chat.n or 1):
-            found[names.FLUSH_SECONDS] = _between(timeline.worker_ended, timeline.ended)
+            found[names.FLUSH_SECONDS] = seconds_between(timeline.worker_ended, timeline.ended)
         if intake.chat.stream:
             seconds = report.first_text_seconds(scope.began)
             found[names.RESPONSE_TIME_TO_FIRST_CHUNK] = seconds
-        if timeline.attempts:
-            found[names.RESPONSE_MODEL] = intake.model.name
-            found[names.USAGE_INPUT_TOKENS] = usage.prompt_tokens
-            found[names.USAGE_OUTPUT_TOKENS] = sum(usage.completion_tokens)
-            found[names.USAGE_REASONING_TOKENS] = sum(usage.reasoning_tokens) or None
-        if timeline.started is not None:
-            found[names.USAGE_CACHED_TOKENS] = usage.cached_prompt_tokens
-        span.set(_given(found))
-
-
-def _given(values: dict[str, AttributeValue | None]) -> Attributes:
-    return {name: value for name, value in values.items() if value is not None}
+        span.set(given(found))
 
 
 def _decimal(value: float | None) -> float | None:
@@ -111,7 +105,3 @@ def _decimal(value: float | None) -> float | None:
 def _output_type(chat: ChatRequest) -> str:
     guide = chat.content_guide
     return "json" if guide is not None and guide.kind in _JSON_GUIDES else "text"
-
-
-def _between(began: float | None, ended: float | None) -> float | None:
-    return None if began is None or ended is None else max(0.0, ended - began)

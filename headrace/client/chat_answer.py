@@ -71,6 +71,11 @@ class ChatAnswer:
                 self._changed.clear()
                 await self._changed.wait()
 
+    @property
+    def failure(self) -> ServiceError | None:
+        """What it failed with, or that it was left before its end."""
+        return self._error
+
     async def text(self) -> str:
         """The whole answer's text."""
         return "".join([part async for part in self])
