@@ -15,6 +15,7 @@ from headrace.client.figures import Direction, LinkFigures, LinkState
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.bearer import Metadata
 from headrace.rpc.credentials import PeerCredentials
+from headrace.rpc.end_status import EndStatus
 from headrace.rpc.errors import ServiceError, error_from_rpc
 from headrace.rpc.frame_stream import (
     Frame,
@@ -168,6 +169,7 @@ class Link(Generic[In, Out]):
             timing=self._timing,
         )
         self._stream.counts = self._frames
+        self._stream.told = EndStatus(call).told
         serving = asyncio.create_task(self._stream.run())
         why = "the peer closed the stream"
         try:

@@ -94,7 +94,8 @@ class FrameStream(Generic[In, Out]):
 
     `on_frame` takes each received frame; what it raises ends the stream. `peer` names the other
     side in messages. `peer_hello` completes with the peer's Hello. Its owner may replace `counts`
-    before it runs, so that several streams count together.
+    before it runs, so that several streams count together, and `told`, which gives for an error of
+    `call` the one to tell of.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class FrameStream(Generic[In, Out]):
         self._draining = False
         self._is_ending = self._is_finishing = False
         self.counts = FrameCounts()
+        self.told: Callable[[Exception], Exception] = _as_it_is
         self.peer_draining = False
         self.peer_hello: asyncio.Future[Hello] = self._loop.create_future()
 
@@ -172,7 +174,7 @@ class FrameStream(Generic[In, Out]):
             try:
                 frame = await self._call.read()
             except grpc.RpcError as error:
-                raise StreamLostError(_describe(error, self._peer)) from error
+                raise self._lost(error) from self.told(error)
             if frame is grpc.aio.EOF:
                 return
             self._last_received_at = self._loop.time()
@@ -226,13 +228,16 @@ class FrameStream(Generic[In, Out]):
             try:
                 await self._call.write(frame)
             except (grpc.RpcError, asyncio.InvalidStateError) as error:
-                raise StreamLostError(_describe(error, self._peer)) from error
+                raise self._lost(error) from self.told(error)
             self._last_sent_at = self._loop.time()
             self._write_began_at = None
             if not self._outbox.is_empty:
                 self._wake.set()
             elif self._is_finishing:
                 return
+
+    def _lost(self, error: Exception) -> StreamLostError:
+        return StreamLostError(_describe(self.told(error), self._peer))
 
     async def _merge_pause(self) -> None:
         merge_seconds = self._outbox.merge_seconds
@@ -279,6 +284,10 @@ class FrameStream(Generic[In, Out]):
             raise StreamLostError(
                 f"{self._peer} took no data for {self._timing.silence_seconds:g} s"
             )
+
+
+def _as_it_is(error: Exception) -> Exception:
+    return error
 
 
 def _describe(error: BaseException, peer: str) -> str:
