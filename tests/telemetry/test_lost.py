@@ -174,7 +174,6 @@ def broken(open_stack: OpenStack, collector: Collector) -> Iterator[TracedStack]
         yield stack
 
 
-@pytest.mark.model
 @pytest.mark.parametrize("stream", [False, True])
 async def test_engine_fails(broken: TracedStack, stream: bool) -> None:
     """An engine that fails amid the answer: decoding failed, and all that waited for it."""
