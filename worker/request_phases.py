@@ -5,14 +5,13 @@ one is the one in which the request ended; those after it do not exist. Several 
 of phases: prefill ends with the first token of any, decode with the last one's end.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from headrace.telemetry.names import DECODE_PHASE, PREFILL_PHASE, QUEUE_PHASE
 from worker.request_end import RequestEnd
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """A phase; times in seconds of `time.monotonic`. `is_whole`: the request went on or ended well.
 
     What is not whole was cut by the request's failure.

@@ -1,5 +1,7 @@
 """The worker's gRPC service: Attach, Generate, GetModel."""
 
+from collections.abc import Iterable
+
 import grpc
 
 from headrace.access.grpc_authentication import KeyGate, key_of
@@ -141,13 +143,19 @@ def _with_metadata(
     request: GenerationRequest, context: grpc.aio.ServicerContext
 ) -> GenerationRequest:
     """Fill in what a unary caller may say in metadata: trace context and the deadline."""
-    metadata = dict(context.invocation_metadata() or ())
-    for name in ("traceparent", "tracestate"):
-        if not getattr(request, name):
-            setattr(request, name, metadata.get(name, ""))
+    metadata = context.invocation_metadata() or ()
+    if not request.traceparent:
+        # Both or none: a state belongs to its trace.
+        parents = _values(metadata, "traceparent")
+        request.traceparent = parents[0] if len(parents) == 1 else ""
+        request.tracestate = request.tracestate or ",".join(_values(metadata, "tracestate"))
     remaining = context.time_remaining()
     if remaining is not None:
         remaining_ms = max(0, int(remaining * 1000))
         known = request.remaining_ms if request.HasField("remaining_ms") else remaining_ms
         request.remaining_ms = min(known, remaining_ms)
     return request
+
+
+def _values(metadata: Iterable[tuple[str, str | bytes]], name: str) -> list[str]:
+    return [str(value) for key, value in metadata if key == name]

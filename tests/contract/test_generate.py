@@ -211,6 +211,21 @@ async def test_trace_context_comes_from_the_request_or_the_metadata(place: str) 
     assert TRACE_ID == ended["trace_id"]
 
 
+async def test_a_requests_own_trace_has_nothing_of_the_metadatas() -> None:
+    """Another trace's state does not become the one of the request's own trace."""
+    engine = NoticingEngine()
+    async with running_worker(engine) as worker:
+        call = worker.stub.Generate(
+            GenerateRequest(request=generation(traceparent=TRACEPARENT)),
+            metadata=(("traceparent", f"00-{'1' * 32}-{'2' * 16}-01"), ("tracestate", "a=b")),
+        )
+        await engine.has_request.wait()
+        trace = engine.submitted[0][0].trace
+        call.cancel()
+
+    assert (TRACEPARENT, "") == (trace.traceparent, trace.tracestate)
+
+
 async def test_tracestate_in_the_metadata_is_bounded_like_the_field() -> None:
     """An overlong tracestate is refused by name, wherever it stands."""
     async with running_worker(ScriptedEngine()) as worker:
