@@ -27,7 +27,14 @@ from edge.openai.error_schemas import (
     reasons_by_status,
 )
 from edge.openai.message_schemas import messages_schema
-from edge.openai.openapi_headers import EVERYWHERE, HEADERS, LIMITED, TOLD, header_references
+from edge.openai.openapi_headers import (
+    EVERYWHERE,
+    HEADERS,
+    LIMITED,
+    TOLD,
+    TRACED,
+    header_references,
+)
 from edge.openai.profile import Profile
 from edge.openai.request_limits import RequestLimits
 from edge.openai.request_schemas import messages_name, request_schema
@@ -125,7 +132,7 @@ def _paths(surface: Surface) -> dict[str, Any]:
     for operation in paths["/openapi.json"].values():
         operation["responses"]["304"] = {
             "description": "It is still the one of `If-None-Match`.",
-            "headers": header_references((*EVERYWHERE, "ETag")),
+            "headers": header_references((*EVERYWHERE, *TRACED, "ETag")),
         }
     paths["/health"] = _probe(surface, "The process runs.", _json(_status("ok")))
     paths["/ready"] = _probe(
@@ -207,12 +214,12 @@ def _responses(
     responses: dict[str, Any] = {
         "200": {
             "description": "The answer.",
-            "headers": header_references((*EVERYWHERE, *headers)),
+            "headers": header_references((*EVERYWHERE, *TRACED, *headers)),
             "content": content,
         }
     }
     for status, group in reasons_by_status(sorted(answered)).items():
-        names = (*EVERYWHERE, *header_names(group), *_limit_headers(surface))
+        names = (*EVERYWHERE, *TRACED, *header_names(group), *_limit_headers(surface))
         responses[str(status)] = _failure(describe(group), names)
     responses["default"] = _failure("Any other failure, such as malformed HTTP.", EVERYWHERE)
     return responses

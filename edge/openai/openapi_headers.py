@@ -5,6 +5,8 @@ from typing import Any
 
 EVERYWHERE = ("x-request-id",)
 """On every answer."""
+TRACED = ("traceparent",)
+"""On answers to requests that belong to a trace."""
 TOLD = ("x-headrace-ignored", "x-headrace-clamped")
 """On answers to requests of which something was taken otherwise than it was asked for."""
 LIMITED = tuple(
@@ -29,6 +31,10 @@ def _limited(name: str) -> dict[str, Any]:
 
 HEADERS: Mapping[str, Mapping[str, Any]] = {
     "x-request-id": _header("The request's id in the server's logs.", pattern="^req_"),
+    "traceparent": _header(
+        "The span of the request, of the caller's trace or of a new one; see W3C Trace Context.",
+        pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+    ),
     "x-headrace-ignored": _header(
         "Names of fields without effect, percent-encoded, separated by commas; after 32 `...`."
     ),
