@@ -73,7 +73,7 @@ async def _serve(
 ) -> None:
     identity = telemetry.metrics.identity
     keys = open_key_ring(settings.keys)
-    gate = KeyGate(keys)
+    gate = KeyGate(keys, telemetry.metrics.on_key_refused)
     interceptors = [call_hook(telemetry), *gate.interceptors]
     server = GrpcServer(
         settings.host, settings.port, [_SERVICE], tls=settings.tls, interceptors=interceptors

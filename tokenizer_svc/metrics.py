@@ -11,8 +11,9 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from headrace.access.caller import ANYBODY
 from headrace.common.v1 import errors_pb2
-from headrace.rpc.errors import reason_label
+from headrace.rpc.errors import ServiceError, reason_label
 from headrace.rpc.served_calls import CallEnd, ServedCall
 from headrace.runtime.identity import Identity
 from headrace.telemetry import buckets, names
@@ -22,13 +23,14 @@ from tokenizer_svc.call_log import CALLS
 from tokenizer_svc.encoding_pool import EncodingPool
 from tokenizer_svc.outputs import EndReason
 
-# Calls that end with these were taken.
-_NO_REFUSALS = frozenset(
+# Calls that end with these were taken, or were counted when their key was looked at.
+_COUNTED_ELSEWHERE = frozenset(
     reason_label(reason)
     for reason in (
         errors_pb2.ERROR_REASON_CLIENT_CANCELLED,
         errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
         errors_pb2.ERROR_REASON_ENGINE_FAILURE,
+        errors_pb2.ERROR_REASON_INVALID_API_KEY,
     )
 )
 _DECODE = "Decode"
@@ -73,8 +75,12 @@ class TokenizerMetrics(ServiceMetrics):
         tokens = call.attributes.get(names.TEXT_TOKENS)
         if isinstance(tokens, int) and method != _DECODE:
             self._encoded_tokens.inc(tokens)
-        if end.error_type and end.error_type not in _NO_REFUSALS:
+        if end.error_type and end.error_type not in _COUNTED_ELSEWHERE:
             self._activity.refusals[end.error_type, call.tenant_class] += 1
+
+    def on_key_refused(self, error: ServiceError) -> None:
+        """Count a call of any method, whose caller is not known."""
+        self._activity.refusals[error.label, ANYBODY.tenant_class] += 1
 
 
 class _Figures(Collector):

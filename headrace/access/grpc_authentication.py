@@ -20,11 +20,23 @@ _WHERE = "the call's metadata (i.e. authorization: Bearer YOUR_KEY)"
 _HEALTH = f"/{health.SERVICE_NAME}/"
 
 
-class KeyGate:
-    """The callers of one service; without keys everybody is let in."""
+def _nobody(_error: ServiceError) -> None:
+    """Nobody wants to know."""
 
-    def __init__(self, keys: KeyRing | None = None) -> None:
+
+class KeyGate:
+    """The callers of one service; without keys everybody is let in.
+
+    `on_refused` is told of each call that the server refuses for its key, whatever it was for.
+    """
+
+    def __init__(
+        self,
+        keys: KeyRing | None = None,
+        on_refused: Callable[[ServiceError], None] = _nobody,
+    ) -> None:
         self._keys = keys
+        self.on_refused = on_refused
 
     @property
     def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
@@ -73,6 +85,7 @@ class _KeyCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpc is unt
         try:
             self._gate.holder_of(key_of(handler_call_details.invocation_metadata))
         except ServiceError as error:
+            self._gate.on_refused(error)
             return _refusing(handler, error)
         return handler
 

@@ -22,7 +22,7 @@ from headrace.tokenizer.v1.model_pb2 import GetModelRequest
 from headrace.tokenizer.v1.render_pb2 import Message, RenderRequest
 from tests.support.in_process import small_registry
 from tests.support.keys import KEY, OTHER_KEY, entry, write_keys
-from tests.support.raw_detokenize import RunningTokenizer, running_tokenizer
+from tests.support.raw_detokenize import RawDetokenize, RunningTokenizer, running_tokenizer
 from tests.support.span_recorder import RecordedSpan, SpanRecorder
 from tokenizer_svc.registry import ModelRegistry
 from tokenizer_svc.settings import LimitSettings
@@ -216,18 +216,18 @@ async def test_a_refusal_is_told_by_its_reason(
 async def test_a_key_that_is_not_known_is_told(
     registry: ModelRegistry, recorder: SpanRecorder, logs: list[Any], tmp_path: Path
 ) -> None:
-    """Nobody knows whose it is; the key itself is nowhere."""
+    """Nobody knows whose it is; the key itself is nowhere. Streams are counted too."""
     keys = KeyRing(write_keys(tmp_path / "keys.toml", entry(OTHER_KEY)))
     async with running_tokenizer(registry, keys=keys, tracing=recorder) as tokenizer:
         call = tokenizer.stub.Render(RENDER, metadata=bearer_metadata(KEY))
         assert await code(call) == "UNAUTHENTICATED"
-        # The refusal is on its way before the call is over.
-        await tokenizer.stub.GetModel(GetModelRequest(), metadata=bearer_metadata(OTHER_KEY))
+        detokenize = RawDetokenize(tokenizer.stub, KEY)
+        assert await code(detokenize.call.read()) == "UNAUTHENTICATED"
         labels = {"reason": "invalid_api_key", "tenant_class": "anonymous"}
         refused = figure(tokenizer, "refusals_total", **labels)
 
     assert told(recorder, logs)[1]["reason"] == "invalid_api_key"
-    assert refused == 1
+    assert refused == 2
 
 
 async def test_too_many_calls_are_refused_and_counted(

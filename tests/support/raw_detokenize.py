@@ -60,10 +60,10 @@ async def running_tokenizer(
     tracing: Tracing | None = None,
 ) -> AsyncIterator[RunningTokenizer]:
     """Serve the registry over real gRPC on loopback."""
-    gate = KeyGate(keys)
+    metrics = TokenizerMetrics(Identity())
+    gate = KeyGate(keys, metrics.on_key_refused)
     limits = limits or LimitSettings()
     pool = EncodingPool(2, limits.max_pending_encodings, limits.long_text_characters)
-    metrics = TokenizerMetrics(Identity())
     servicer = TokenizerServicer(
         registry, pool, limits, metrics.identity, timing or FrameTiming(), gate
     )
