@@ -249,7 +249,8 @@ def _require_no_collector(**services: TracingSettings) -> None:
         if tracing.endpoint:
             raise StartError(
                 f"--trace shows spans here instead of sending them to {tracing.endpoint}: leave "
-                f"out --trace, or [{name}.telemetry.tracing] endpoint"
+                f"out --trace, or the endpoint ([{name}.telemetry.tracing] endpoint, or "
+                "OTEL_EXPORTER_OTLP_ENDPOINT)"
             )
 
 

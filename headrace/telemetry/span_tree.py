@@ -16,7 +16,7 @@ _BAR_CELLS = 16
 # What a narrow terminal keeps for the details, rather than for bars.
 _MIN_DETAILS = 30
 _MAX_TITLE = 60
-_NOTED_SECONDS = 0.0005
+_NOTED_SECONDS = 0.00005
 _GAP = "  "
 _DIM, _BOLD, _RED, _CYAN = "2", "1", "31", "36"
 
@@ -202,6 +202,10 @@ _DETAILS: Mapping[str, Callable[[AttributeValue], str]] = {
     names.ATTEMPT: lambda value: "" if value == 1 else f"attempt {value}",
     names.PEER_ADDRESS: _template("to {}"),
     names.ADMISSION_SECONDS: _seconds("admitted after {}"),
+    names.THREAD_WAIT_SECONDS: _seconds("thread after {}"),
+    names.TEMPLATE_SECONDS: _seconds("template {}"),
+    names.ENCODING_SECONDS: _seconds("encoding {}"),
+    names.GUIDE_SECONDS: _seconds("guide {}"),
     names.USAGE_INPUT_TOKENS: _template("input {}"),
     names.USAGE_CACHED_TOKENS: _template("cached {}"),
     names.USAGE_OUTPUT_TOKENS: _template("output {}"),
@@ -210,6 +214,8 @@ _DETAILS: Mapping[str, Callable[[AttributeValue], str]] = {
     names.COMPUTED_TOKENS: _template("computed {}"),
     names.OUTPUT_TOKENS: _template("{} tokens"),
     names.RESPONSE_TIME_TO_FIRST_CHUNK: _seconds("first chunk after {}"),
+    names.FIRST_TEXT_SECONDS: _seconds("text {} behind tokens"),
+    names.FLUSH_SECONDS: _seconds("last text {} behind the end"),
     names.RESPONSE_FINISH_REASONS: _template("{}"),
     names.OUTCOMES: _template("{}"),
     names.CLAMPED_FIELDS: _template("clamped {}"),
