@@ -1,16 +1,27 @@
 """The tokenizer's figures of its shared streams, as Prometheus gets them."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.access.key_ring import KeyRing
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeClose, DetokenizeOpen
+from headrace.tokenizer.v1.encoding_pb2 import CountTokensRequest
+from headrace.tokenizer.v1.service_pb2_grpc import TokenizerServiceStub
+from tests.support.edge_server import wait_until
 from tests.support.in_process import small_registry
 from tests.support.keys import KEY, trusted_entry, write_keys
 from tests.support.raw_detokenize import RawDetokenize, RunningTokenizer, running_tokenizer
+from tests.support.raw_exchange import exchange
+from tests.support.tokenizer_models import train_tokenizer, write_model
+from tokenizer_svc.main import run
 from tokenizer_svc.registry import ModelRegistry
+from tokenizer_svc.settings import TokenizerSettings
 
 
 @pytest.fixture
@@ -85,3 +96,46 @@ async def test_the_text_is_what_prometheus_reads(registry: ModelRegistry) -> Non
         assert family.documentation.endswith(".")
         name = f"{family.name}_total" if family.type == "counter" else family.name
         assert f"# TYPE {name} {family.type}" in text
+
+
+def logged(logs: list[Any], event: str) -> list[Any]:
+    """The lines of an event."""
+    return [line for line in logs if line["event"] == event]
+
+
+async def scraped(port: int, sample: str) -> None:
+    """Return when /metrics holds the sample; the test's own timeout bounds it."""
+    asking = b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    while sample not in (await asyncio.to_thread(exchange, port, asking))[1].decode():
+        pass
+
+
+async def test_the_process_tells_of_its_calls_and_streams(tmp_path: Path) -> None:
+    """`run` wires all of it: the line, the figures on the health port, those of streams too."""
+    path = str(write_model(tmp_path / "small", train_tokenizer()).path)
+    telemetry = {"health": {"port": 0, "metrics_interval_seconds": 0.1}}
+    settings = TokenizerSettings.model_validate(
+        {"models": (path,), "port": 0, "telemetry": telemetry}
+    )
+    stop = asyncio.Event()
+    with capture_logs() as logs:
+        running = asyncio.create_task(run(settings, stop))
+        await wait_until(lambda: bool(logged(logs, "tokenizer_serving")) or running.done())
+        (serving,), (health,) = logged(logs, "tokenizer_serving"), logged(logs, "health_listening")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{serving['port']}") as channel:
+            stub = TokenizerServiceStub(channel)
+            await stub.CountTokens(CountTokensRequest(text="Hello"))
+            await scraped(
+                health["port"], 'headrace_tokenizer_calls_total{code="OK",method="CountTokens"} 1.0'
+            )
+            raw = RawDetokenize(stub)
+            await raw.send()
+            await raw.read()
+            await scraped(
+                health["port"], 'headrace_tokenizer_frames_total{direction="received"} 1.0'
+            )
+            raw.call.cancel()
+        stop.set()
+        await running
+
+    assert [line["method"] for line in logged(logs, "call_ended")] == ["CountTokens"]
