@@ -21,7 +21,7 @@ _KNOWN_NAMES = frozenset(value for key, value in vars(names).items() if key.isup
 
 
 @dataclass(frozen=True)
-class AtLeast:
+class NoLess:
     """A number that is not below the bound."""
 
     bound: float

@@ -31,7 +31,9 @@ class Collector:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it, unless it runs, and wait until it listens."""
+        if self._process is not None:
+            return
         program, environment = _program()
         command = [str(program), "start", "--pid-file", str(self._folder / "collector.pid")]
         command += ["--otlp-grpc-endpoint", f"127.0.0.1:{self.port}"]

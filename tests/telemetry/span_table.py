@@ -14,7 +14,7 @@ from headrace.telemetry.spans import SpanKind
 from tests.support.chat_client import CHAT_PATH
 from tests.support.seen_spans import ERROR, UNSET
 from tests.support.stack import MODEL
-from tests.support.trace_check import AtLeast, Row, Text
+from tests.support.trace_check import NoLess, Row, Text
 
 EDGE, TOKENIZER, WORKER = "headrace-edge", "headrace-tokenizer", "headrace-worker"
 CANCELLED = "client_cancelled"
@@ -90,7 +90,7 @@ def chat(asked: Asked, *children: Row, failed: Failed | None = None, first: bool
     else:
         absent += (names.RESPONSE_FINISH_REASONS,)
     if first and asked.stream:
-        attributes[names.RESPONSE_TIME_TO_FIRST_CHUNK] = AtLeast(0)
+        attributes[names.RESPONSE_TIME_TO_FIRST_CHUNK] = NoLess(0)
     else:
         absent += (names.RESPONSE_TIME_TO_FIRST_CHUNK,)
     row = _row(
@@ -117,7 +117,7 @@ def _answer(asked: Asked) -> dict[str, Any]:
 
 
 def _count(known: int | None) -> Any:
-    return AtLeast(1) if known is None else known
+    return NoLess(1) if known is None else known
 
 
 def render(failed: Failed | None = None, *, reached: bool = True, attempt: int = 1) -> Row:
@@ -151,7 +151,7 @@ def generate(
 def phases(asked: Asked, ended: str = "", error: Failed | None = None) -> list[Row]:
     """Queue, prefill and decode, as far as they came: `ended` is the last one, which failed."""
     known = asked.input_tokens
-    computed = AtLeast(1) if known is None else known - asked.cached_tokens
+    computed = NoLess(1) if known is None else known - asked.cached_tokens
     rows: dict[str, dict[str, Any]] = {
         names.QUEUE_PHASE: {},
         names.PREFILL_PHASE: {

@@ -8,7 +8,7 @@ import pytest
 from headrace.telemetry import names
 from headrace.telemetry.spans import SpanKind
 from tests.support.seen_spans import ERROR, UNSET, SeenSpan
-from tests.support.trace_check import AtLeast, Row, Text, differences, first_chunk_faults
+from tests.support.trace_check import NoLess, Row, Text, differences, first_chunk_faults
 
 _MS = 1_000_000
 _CALLER = "c" * 16
@@ -42,7 +42,7 @@ def _right() -> list[SeenSpan]:
 
 def _row(name: str, *children: Row, events: tuple[str, ...] = ()) -> Row:
     attributes = {
-        names.OUTPUT_TOKENS: AtLeast(3),
+        names.OUTPUT_TOKENS: NoLess(3),
         names.REQUEST_ID: Text(r"req_\d"),
         names.REQUEST_STREAM: True,
     }
@@ -100,7 +100,7 @@ def _with_attribute(index: int, name: str, value: object) -> Callable[[list[Seen
         (_changed(3, events=(("first_token", 50 * _MS),)), "events are ['first_token'], not []"),
         (_changed(0, events=()), "events are [], not ['first_token']"),
         (_changed(0, events=(("first_token", 101 * _MS),)), "first_token lies outside"),
-        (_with_attribute(3, names.OUTPUT_TOKENS, 2), "is 2, not AtLeast(bound=3)"),
+        (_with_attribute(3, names.OUTPUT_TOKENS, 2), "is 2, not NoLess(bound=3)"),
         (_with_attribute(3, names.REQUEST_ID, "req_12"), "is 'req_12'"),
         (_with_attribute(3, names.REQUEST_STREAM, 1), "is 1, not True"),
         (_with_attribute(3, names.ERROR_TYPE, "x"), "has error.type, 'x'"),
