@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from headrace.client.answers import AnswerTimeline, AnswerUsage
+from edge.message_capture import AnswerCapture
+from headrace.client.answers import AnswerConsumer, AnswerTimeline, AnswerUsage
 
 
 @dataclass(slots=True)
@@ -19,6 +20,16 @@ class AnswerReport:
     timeline: AnswerTimeline = field(default_factory=AnswerTimeline)
     usage: AnswerUsage = field(default_factory=AnswerUsage)
     finish_reasons: Sequence[str] = ()
+    is_captured: bool = False
+    """Whether the span wants the answer's text."""
+    capture: AnswerCapture | None = None
+
+    def seen_by(self, consumer: AnswerConsumer, outputs: int) -> AnswerConsumer:
+        """The consumer, behind what keeps the text if the span wants it."""
+        if not self.is_captured:
+            return consumer
+        self.capture = AnswerCapture(consumer, outputs)
+        return self.capture
 
     def first_text_seconds(self, began: float) -> float | None:
         """From `began`, a time of the monotonic clock, to the first text."""

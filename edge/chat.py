@@ -64,7 +64,7 @@ class ChatHandler:
         self._settings = settings
         self._admission = admission
         self._metrics = telemetry.metrics
-        self._spans = ChatSpans(telemetry.tracing, settings.telemetry.tracing.provider_name)
+        self._spans = ChatSpans(telemetry.tracing, settings.telemetry.tracing)
         self._state = state
         self._bodies = BodyBudget(
             settings.admission.max_body_bytes_in_flight, settings.admission.retry_after_seconds
@@ -175,7 +175,8 @@ class ChatHandler:
         seen = partial(as_client_sees, chat=intake.chat)
         writer = SseWriter(job.request, encoder, job.options.n, seen)
         job.scope.stream = writer
-        generation = self._backend.generate(job.prompt, job.options, writer)
+        consumer = job.scope.answer.seen_by(writer, job.options.n)
+        generation = self._backend.generate(job.prompt, job.options, consumer)
         try:
             return await writer.serve(told_headers(intake.chat))
         finally:
@@ -186,7 +187,8 @@ class ChatHandler:
         chat = job.intake.chat
         has_logprobs = job.options.logprobs is not None
         collector = AnswerCollector(job.options.n, chat.shape, has_logprobs=has_logprobs)
-        generation = self._backend.generate(job.prompt, job.options, collector)
+        consumer = job.scope.answer.seen_by(collector, job.options.n)
+        generation = self._backend.generate(job.prompt, job.options, consumer)
         try:
             outputs = await collector.outputs()
         finally:

@@ -1,13 +1,14 @@
 """The span of asking a model, `chat {model}`: from the body to the end of the answer.
 
 Names and values follow the GenAI conventions; what they say of the answer is what the client saw.
-Prompts and answers are not among them.
+Prompts and answers are not among them, unless the operator says so.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge.intake import Intake
+from edge.message_capture import input_messages, tool_definitions
 from edge.openai.chat_request import ChatRequest
 from edge.request_scope import RequestScope
 from headrace.client.model_span import (
@@ -17,6 +18,7 @@ from headrace.client.model_span import (
     seconds_between,
 )
 from headrace.telemetry import names
+from headrace.telemetry.settings import TracingSettings
 from headrace.telemetry.spans import Attributes, AttributeValue, Span, SpanKind, Tracing
 
 _JSON_GUIDES = frozenset(("json_schema", "json_object"))
@@ -25,9 +27,10 @@ _JSON_GUIDES = frozenset(("json_schema", "json_object"))
 class ChatSpans:
     """Begins and ends the span of a chat request; the scope's trace is the span's in between."""
 
-    def __init__(self, tracing: Tracing, provider: str) -> None:
+    def __init__(self, tracing: Tracing, settings: TracingSettings) -> None:
         self._tracing = tracing
-        self._provider = provider
+        self._provider = settings.provider_name
+        self._captures = settings.capture_messages
 
     @contextmanager
     def request(self, scope: RequestScope, intake: Intake, began: float) -> Iterator[Span]:
@@ -44,6 +47,9 @@ class ChatSpans:
         scope.trace = span.context
         if span.is_recording:
             span.set(self._request_attributes(scope, intake))
+            if self._captures:
+                scope.answer.is_captured = True
+                span.set(_asked(intake.chat))
         try:
             yield span
         finally:
@@ -94,7 +100,15 @@ class ChatSpans:
         if intake.chat.stream:
             seconds = report.first_text_seconds(scope.began)
             found[names.RESPONSE_TIME_TO_FIRST_CHUNK] = seconds
+        if report.capture is not None:
+            found[names.OUTPUT_MESSAGES] = report.capture.output_messages()
         span.set(given(found))
+
+
+def _asked(chat: ChatRequest) -> Attributes:
+    """The prompt, and what may be called."""
+    tools = tool_definitions(chat.tools) if chat.tools else None
+    return given({names.INPUT_MESSAGES: input_messages(chat), names.TOOL_DEFINITIONS: tools})
 
 
 def _decimal(value: float | None) -> float | None:
