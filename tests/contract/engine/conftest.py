@@ -12,7 +12,10 @@ import pytest_asyncio
 
 from headrace.models.directory import ModelDirectory
 from tests.contract.engine.subject import Subject
-from tests.contract.engine.tensorrt_llm_subject import opened_tensorrt_llm
+from tests.contract.engine.tensorrt_llm_subject import (
+    opened_guided_tensorrt_llm,
+    opened_tensorrt_llm,
+)
 from tests.contract.engine_openvino.probe import KV_CACHE_BYTES, Probe, opened
 from tests.support.models import fake_model
 from worker.engine.paced import PacedEngine
@@ -82,6 +85,20 @@ async def tensorrt_llm_narrow() -> AsyncIterator[Subject]:
     """The same with a single place, and nothing handed over ahead."""
     settings = {"max_batch_size": 1, "max_handed_ahead_outputs": 0}
     async with opened_tensorrt_llm(**settings, max_queued_outputs=NARROW_QUEUE) as subject:
+        yield subject
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tensorrt_llm_llguidance(model_directory: ModelDirectory) -> AsyncIterator[Subject]:
+    """The tensorrt_llm engine with the default model's tokenizer and a backend for guides."""
+    async with opened_guided_tensorrt_llm(model_directory, "llguidance") as subject:
+        yield subject
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tensorrt_llm_xgrammar(model_directory: ModelDirectory) -> AsyncIterator[Subject]:
+    """The same with the other one."""
+    async with opened_guided_tensorrt_llm(model_directory, "xgrammar") as subject:
         yield subject
 
 

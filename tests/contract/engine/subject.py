@@ -54,6 +54,7 @@ class Subject:
     """A started engine. `short_prompt`'s greedy answer ends by itself within 24 tokens.
 
     `has_distribution`: it draws from probabilities, so that options which shape them show.
+    `words_refused_guides`: it says itself why it cannot follow one; else a library does.
     `fresh` starts another one with the same model, which the caller ends.
     """
 
@@ -61,6 +62,7 @@ class Subject:
     short_prompt: tuple[int, ...]
     has_distribution: bool
     fresh: "Callable[[], AbstractAsyncContextManager[Subject]] | None" = None
+    words_refused_guides: bool = True
 
     def __post_init__(self) -> None:
         self._keys = itertools.count()

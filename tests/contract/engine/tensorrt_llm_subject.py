@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from tokenizers import Tokenizer
 
 from headrace.common.v1 import errors_pb2
 from headrace.models.directory import ModelDirectory
@@ -31,6 +32,45 @@ class TensorRtLlmSubject(Subject):
             if error.reason != errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER:
                 raise
             pytest.skip(f"refused by name: {error.message}")
+
+
+class GuidedTensorRtLlmSubject(TensorRtLlmSubject):
+    """With the tokenizer of a model that has files, over which the double's guides are."""
+
+    def __init__(self, engine: TensorRtLlmEngine, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        question = tuple(self.chat("What is the capital of France?"))
+        super().__init__(engine, question, has_distribution=True, words_refused_guides=False)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text."""
+        return self._tokenizer.encode(text).ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of ids, without special tokens."""
+        return self._tokenizer.decode(list(token_ids))
+
+    def chat(self, question: str) -> list[int]:
+        """Ids of a conversation with one question."""
+        return self.encode(f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n")
+
+
+@asynccontextmanager
+async def opened_guided_tensorrt_llm(
+    model: ModelDirectory, backend: str
+) -> AsyncIterator[GuidedTensorRtLlmSubject]:
+    """A started engine with a guided backend and a model that has files."""
+    settings = TensorRtLlmSettings(sampler="TRTLLMSampler", guided_decoding_backend=backend)
+    with using(Switches(iteration_seconds=0.001)):
+        with importable(with_torch=True):
+            library = open_library()
+        engine = TensorRtLlmEngine(model, settings, library)
+        await engine.start()
+        try:
+            tokenizer = Tokenizer.from_file(str(model.path / "tokenizer.json"))
+            yield GuidedTensorRtLlmSubject(engine, tokenizer)
+        finally:
+            await engine.stop()
 
 
 @asynccontextmanager
