@@ -65,6 +65,24 @@ async def test_a_short_text_is_not_behind_long_ones(pool: EncodingPool) -> None:
     assert gate.started == [0, 1, 2, 3]
 
 
+async def test_what_works_and_what_waits_is_known(pool: EncodingPool) -> None:
+    """Long texts that wait for one another wait, though a thread is free; then all is idle."""
+    gate = Gate()
+    async with asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(pool.run(LONG, gate.job, number))
+        await gate.wait_started(1)
+        long_only = (pool.num_busy, pool.num_waiting)
+        for number in range(3, 6):
+            group.create_task(pool.run(SHORT, gate.job, number))
+        await gate.wait_started(2)
+        both = (pool.num_busy, pool.num_waiting)
+        gate.open()
+
+    assert (long_only, both) == ((1, 2), (2, 4))
+    assert (pool.num_busy, pool.num_waiting) == (0, 0)
+
+
 async def test_short_texts_use_all_threads(pool: EncodingPool) -> None:
     """Without long texts no thread is kept free."""
     gate = Gate()
