@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TextIO
+from io import FileIO, RawIOBase
 
 from headrace.cli.trace_gatherer import SpanTree, TraceGatherer
 from headrace.cli.trace_printer import TracePrinter
@@ -19,12 +19,12 @@ _LOOK_SECONDS = 0.25
 
 
 @asynccontextmanager
-async def show_traces(port: int, stream: TextIO | None = None) -> AsyncIterator[int]:
-    """Receive spans on a port of loopback and print trees to `stream`, stdout where it is None.
+async def show_traces(port: int, file: RawIOBase | None = None) -> AsyncIterator[int]:
+    """Receive spans on a port of loopback and print trees to `file`, stdout where it is None.
 
     Gives the port. What is left at the end is printed then. Raises StartError.
     """
-    view = _TraceView(stream or sys.stdout)
+    view = _TraceView(file or FileIO(sys.stdout.fileno(), "w", closefd=False))
     try:
         async with receive_spans(_LOOPBACK, port, view.take) as bound:
             looking = asyncio.create_task(view.look_again())
@@ -39,11 +39,11 @@ async def show_traces(port: int, stream: TextIO | None = None) -> AsyncIterator[
 
 
 class _TraceView:
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._colours = stream.isatty() and allows_colours()
+    def __init__(self, file: RawIOBase) -> None:
+        self._file = file
+        self._colours = file.isatty() and allows_colours()
         self._gatherer = TraceGatherer()
-        self._printer = TracePrinter(stream)
+        self._printer = TracePrinter(file, encoding=sys.stdout.encoding)
 
     def take(self, spans: Sequence[FinishedSpan]) -> None:
         now = time.monotonic()
@@ -65,7 +65,7 @@ class _TraceView:
         if lost := self._gatherer.take_lost_traces():
             self._printer.put(f"({lost} traces not shown: too many at once)\n")
         for tree in trees:
-            lines = tree_lines(tree.spans, width=_width(self._stream), colours=self._colours)
+            lines = tree_lines(tree.spans, width=_width(self._file), colours=self._colours)
             head = heading(tree.spans, _note(tree), colours=self._colours)
             self._printer.put("\n".join([head, *lines, "", ""]))
 
@@ -80,9 +80,9 @@ def _note(tree: SpanTree) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _width(stream: TextIO) -> int:
+def _width(file: RawIOBase) -> int:
     """Columns of the terminal; 0 for anything else, where lines are as long as they are."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+        return os.get_terminal_size(file.fileno()).columns if file.isatty() else 0
     except (OSError, ValueError):
         return 0

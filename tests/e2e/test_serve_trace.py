@@ -1,5 +1,6 @@
 """`headrace serve --trace` with real processes: what a newcomer sees of a request."""
 
+import fcntl
 import http.client
 import json
 import re
@@ -93,3 +94,17 @@ def test_all_ends_in_order_with_traces_on(tmp_path: Path) -> None:
         assert len(next_tree(served)) == 10
         assert served.wait() == 0
         assert served.surviving() == []
+
+
+def test_nobody_who_reads_holds_up_nothing(tmp_path: Path) -> None:
+    """With the output stuck, requests are answered, and the end is in order and in time."""
+    with serving(tmp_path / "log", "--trace") as served:
+        assert served.process.stdout is not None
+        fcntl.fcntl(served.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        for _ in range(8):
+            assert post(served, max_tokens=1) == 200
+        served.process.terminate()
+
+        assert served.wait() == 0
+        assert served.surviving() == []
+    assert "Traceback" not in served.log.read_text()

@@ -19,8 +19,8 @@ from tests.support.finished_spans import TRACE, finished_span, request_spans
 from tests.support.otlp_spans import export_of, span_id
 
 
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal, and tells what is written."""
+class Output(io.BytesIO):
+    """A file that may say it is a terminal; `text` is what was written."""
 
     def __init__(self, *, is_terminal: bool = False) -> None:
         super().__init__()
@@ -28,6 +28,10 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return self._is_terminal
+
+    @property
+    def text(self) -> str:
+        return self.getvalue().decode()
 
 
 async def export(port: int, *spans: FinishedSpan) -> None:
@@ -43,12 +47,12 @@ async def export(port: int, *spans: FinishedSpan) -> None:
 
 async def test_spans_of_three_processes_become_one_tree() -> None:
     """Each service sends its own; the tree is printed once, with every span."""
-    spans, stream = request_spans(), io.StringIO()
+    spans, stream = request_spans(), Output()
     async with show_traces(0, stream) as port:
         for service in ("tokenizer", "edge", "worker"):
             await export(port, *(span for span in spans.values() if span.service == service))
 
-    text = stream.getvalue()
+    text = stream.text
     assert text.count(f"trace {TRACE}\n") == 1
     assert len(text.splitlines()) == 2 + len(spans)
     assert "\n└ chat m" in text
@@ -57,24 +61,24 @@ async def test_spans_of_three_processes_become_one_tree() -> None:
 
 async def test_what_is_left_at_the_end_is_printed_then() -> None:
     """A part without its beginning says so, and that some spans were not kept."""
-    stream = io.StringIO()
+    stream = Output()
     spans = [replace(request_spans()["rendered"], span_id=f"s{n}") for n in range(257)]
     async with show_traces(0, stream) as port:
         await export(port, *spans)
-        assert stream.getvalue() == ""
+        assert stream.text == ""
 
-    assert stream.getvalue().count("a part: its beginning was not received") == 256
-    assert stream.getvalue().count("1 more spans not kept") == 1
+    assert stream.text.count("a part: its beginning was not received") == 256
+    assert stream.text.count("1 more spans not kept") == 1
 
 
 async def test_a_late_span_says_where_it_belongs() -> None:
     """What comes after its tree is told with the trace's id."""
-    stream = io.StringIO()
+    stream = Output()
     async with show_traces(0, stream) as port:
         await export(port, finished_span("a"))
         await export(port, finished_span("b", "a", "late work"))
 
-    first, late, _ = stream.getvalue().split("\n\n")
+    first, late, _ = stream.text.split("\n\n")
     assert "late" not in first
     assert f"trace {TRACE}  (late, belongs to the trace shown before)" in late
 
@@ -87,11 +91,11 @@ async def test_a_terminal_is_coloured_unless_the_user_does_not_want_that(
     monkeypatch.delenv("NO_COLOR", raising=False)
     if no_colour is not None:
         monkeypatch.setenv("NO_COLOR", no_colour)
-    stream = Terminal(is_terminal=True)
+    stream = Output(is_terminal=True)
     async with show_traces(0, stream) as port:
         await export(port, finished_span("a"))
 
-    assert ("\x1b[" in stream.getvalue()) is escapes
+    assert ("\x1b[" in stream.text) is escapes
 
 
 async def test_a_taken_port_is_one_sentence() -> None:
