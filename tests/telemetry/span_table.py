@@ -232,10 +232,20 @@ def _left_rendering(asked: Asked) -> Row:
 _LATE = Failed("deadline_exceeded", "DEADLINE_EXCEEDED")
 
 
-def _late(asked: Asked) -> Row:
-    attempt = generate(asked, *phases(asked, names.DECODE_PHASE, _LATE), failed=_LATE)
-    model = chat(asked, render(), attempt, failed=_LATE, first=True)
-    return http(asked, 200 if asked.stream else 504, model, failed=_LATE)
+def _late(phase: str) -> Callable[[Asked], Row]:
+    def tree(asked: Asked) -> Row:
+        has_text = phase == names.DECODE_PHASE
+        attempt = generate(asked, *phases(asked, phase, _LATE), failed=_LATE)
+        model = chat(asked, render(), attempt, failed=_LATE, first=has_text)
+        return http(asked, 200 if has_text and asked.stream else 504, model, failed=_LATE)
+
+    return tree
+
+
+def _rendered_late(asked: Asked) -> Row:
+    server = replace(render(_LATE).children[0], outlives_parent=True, is_optional=True)
+    rendering = replace(render(_LATE), children=[server])
+    return http(asked, 504, chat(asked, rendering, failed=_LATE, first=False), failed=_LATE)
 
 
 def _refused(status: int, error_type: str) -> Callable[[Asked], Row]:
@@ -332,7 +342,10 @@ SCENARIOS: Mapping[str, Callable[[Asked], Row]] = {
     "left while rendering": _left_rendering,
     "left in the edge's queue": _left_waiting,
     "left in the body": lambda asked: http(asked, None, failed=_GONE_HTTP),
-    "deadline": _late,
+    "deadline in the queue": _late(names.QUEUE_PHASE),
+    "deadline in prefill": _late(names.PREFILL_PHASE),
+    "deadline in decode": _late(names.DECODE_PHASE),
+    "deadline of rendering": _rendered_late,
     "no key": _refused(401, "invalid_api_key"),
     "no such url": _refused(404, "not_found"),
     "no such model": _refused(404, "model_not_found"),

@@ -163,14 +163,57 @@ async def test_in_the_edges_queue(stack: TracedStack) -> None:
     first.leave()
 
 
+@pytest.fixture(scope="module")
+def hasty_edge(stack: TracedStack) -> Service:
+    """An edge whose requests may take a second."""
+    return stack.add_edge(EdgeSettings(backend=BackendSettings(request_timeout_seconds=1)))
+
+
 @pytest.mark.parametrize("stream", [False, True])
-async def test_deadline(stack: TracedStack, stream: bool) -> None:
-    """Time that runs out amid the answer is an error of every span but those that were over."""
-    backend = BackendSettings(request_timeout_seconds=4)
-    edge = stack.add_edge(EdgeSettings(backend=backend))
+async def test_deadline_in_prefill(stack: TracedStack, hasty_edge: Service, stream: bool) -> None:
+    """Time that runs out before the first token: an error of prefill, and of all that waited."""
+    trace = CallersTrace()
+    answer = await ask_traced(hasty_edge, chat_body(stream=stream), trace)
+
+    assert answer.status == 504
+    await stack.check("deadline in prefill", Asked(stream=stream), trace)
+
+
+async def test_deadline_in_the_queue(stack: TracedStack, hasty_edge: Service) -> None:
+    """Time that runs out while the worker has no room: an error of the queue."""
+    first = await Connection.open(stack.edge)
+    await first.send(http_request(chat_body(max_tokens=2000, stream=True)))
+    await first.read_until(_FIRST_TEXT)
+    trace = CallersTrace()
+    answer = await ask_traced(hasty_edge, chat_body(), trace)
+    first.leave()
+
+    assert answer.status == 504
+    await stack.check("deadline in the queue", Asked(), trace)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_deadline_in_decode(wide: TracedStack, stream: bool) -> None:
+    """Time that runs out amid the answer: an error of decoding; what was over keeps its end."""
+    edge = wide.add_edge(EdgeSettings(backend=BackendSettings(request_timeout_seconds=1)))
     trace = CallersTrace()
     answer = await ask_traced(edge, chat_body(max_tokens=2000, stream=stream), trace)
 
     assert answer.status == (200 if stream else 504)
     assert answer.error is not None
-    await stack.check("deadline", Asked(stream=stream), trace)
+    await wide.check("deadline in decode", Asked(stream=stream), trace)
+
+
+async def test_deadline_of_rendering(wide: TracedStack) -> None:
+    """A tokenizer that does not answer in time: its call's deadline, and no attempt."""
+    edge = wide.add_edge(EdgeSettings(backend=BackendSettings(render_timeout_seconds=0.5)))
+    trace = CallersTrace()
+    tokenizer = wide.tokenizers[0]
+    tokenizer.signal(signal.SIGSTOP)
+    try:
+        answer = await ask_traced(edge, chat_body(), trace)
+    finally:
+        tokenizer.signal(signal.SIGCONT)
+
+    assert answer.status == 504
+    await wide.check("deadline of rendering", Asked(), trace)

@@ -203,7 +203,7 @@ async def test_killed_under_load(shaken: _Shaken) -> None:
 
 @pytest.mark.parametrize("kind", WRONG_COLLECTORS)
 async def test_wrong_collector(shaken: _Shaken, kind: str) -> None:
-    """Whatever stands where the collector should: answers as with it, and each lost span counted."""
+    """Whatever stands where the collector should: answers as with it, and losses counted."""
     shaken.collector.start()
     await shaken.flows_again()
     async with _load(shaken) as usual:
