@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from headrace.cli.tables import load_settings, settings_tables
+from tests.support.lora_adapters import write_adapter
 from tests.support.models import fake_model
 from tests.support.tensorrt_llm import importable
+from worker.engine.tensorrt_llm.adapters import read_adapters
 from worker.engine.tensorrt_llm.library import open_library
 from worker.engine.tensorrt_llm.llm_arguments import llm_arguments
+from worker.engine.tensorrt_llm.settings import LoraAdapterSettings
 from worker.settings import WorkerSettings
 
 with importable():
@@ -51,11 +54,18 @@ class Shape:
 EMBEDDING_AND_HEAD = 2 * 128_256 * 4096
 MODELS = {
     "one-h100-bf16": Shape(8.03e9 * 2, 32),
+    "one-h100-lora": Shape(8.03e9 * 2, 32),
     "one-h100-fp8": Shape(8.03e9 + EMBEDDING_AND_HEAD, 32, value_bytes=1),
     "eight-h100": Shape(70.55e9 * 2, 80),
     "two-nodes": Shape(405.9e9 * 2, 126),
 }
-GPUS = {"one-h100-bf16": 1, "one-h100-fp8": 1, "eight-h100": 8, "two-nodes": 16}
+GPUS = {
+    "one-h100-bf16": 1,
+    "one-h100-lora": 1,
+    "one-h100-fp8": 1,
+    "eight-h100": 8,
+    "two-nodes": 16,
+}
 
 
 def worker(name: str) -> WorkerSettings:
@@ -106,6 +116,27 @@ def test_library_takes_the_arguments(name: str) -> None:
         arguments = configs.TorchLlmArgs(**llm_arguments(worker(name).tensorrt_llm, model, configs))
     assert arguments.tensor_parallel_size * arguments.pipeline_parallel_size == GPUS[name]
     assert arguments.max_seq_len == worker(name).tensorrt_llm.max_seq_len
+
+
+def test_adapters_are_served(tmp_path: Path) -> None:
+    """Those of the file pass our checks at the rank that it allows, and the library takes them."""
+    settings = worker("one-h100-lora").tensorrt_llm
+    named = {name: one.path for name, one in settings.lora_adapters.items()}
+    there = {
+        name: LoraAdapterSettings(path=write_adapter(tmp_path / name, rank=settings.lora.max_rank))
+        for name in named
+    }
+    settings = settings.model_copy(update={"lora_adapters": there})
+    adapters = read_adapters(settings, worker("one-h100-lora").model)
+    with importable(), using(Switches()):
+        configs = open_library().configs
+        lora = configs.TorchLlmArgs(
+            **llm_arguments(settings, fake_model(), configs, adapters)
+        ).lora_config
+
+    assert [one.name for one in adapters] == ["support-tone", "text-to-sql"]
+    assert all(path == Path("/models/adapters") / name for name, path in named.items())
+    assert (lora.max_lora_rank, lora.max_loras, lora.max_cpu_loras) == (32, 2, 2)
 
 
 @pytest.mark.parametrize("name", MODELS)
