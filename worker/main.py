@@ -117,6 +117,7 @@ async def _serve(
             host=settings.host,
             port=server.port,
             model=engine.info.model,
+            adapters=list(engine.info.adapters),
             engine=settings.engine,
             instance_id=identity.instance_id,
         )
