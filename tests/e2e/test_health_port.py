@@ -1,5 +1,6 @@
 """The health port of a process whose event loop is taken, stuck or killed, and of real services."""
 
+import asyncio
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ from bench.busy_service import SERVICE
 from edge.settings import EdgeSettings
 from headrace.telemetry.settings import HealthSettings, TelemetrySettings
 from tests.e2e.conftest import Measured, open_stack
+from tests.support.chat_client import Answer, ask, chat_body, eventually
 from tests.support.health_asking import (
     BusyProcess,
     busy_process,
@@ -154,6 +156,50 @@ def test_every_service_tells_its_health(stack: Stack) -> None:
     wait_for(lambda: http_status(edge_port, "/ready") == 503, "not ready", _SECONDS)
     assert "no model has both a worker and a tokenizer" in http_ask(edge_port, "/ready")[1]
     assert http_status(edge_port, "/health") == 200
+    for worker in stack.workers:
+        worker.start()
+    stack.await_connected(stack.edge)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("worker", marks=pytest.mark.slow),
+        pytest.param("tokenizer", marks=pytest.mark.slow),
+        "edge",
+    ],
+)
+async def test_a_draining_service_says_so_to_its_end(stack: Stack, kind: str) -> None:
+    """SIGTERM: not ready while what runs goes on, healthy all the while, and then nobody there."""
+    [service] = [each for each in stack.services if each.kind == kind]
+    port = health_port(service)
+    answer = Answer()
+    asking = asyncio.create_task(
+        ask(stack.edge, chat_body(max_tokens=150, stream=True), into=answer)
+    )
+
+    async def has_text() -> bool:
+        assert not asking.done(), (answer.status, answer.body)
+        return answer.has_text
+
+    async def is_draining() -> bool:
+        return await asyncio.to_thread(http_status, port, "/ready") == 503
+
+    await eventually(has_text, "text")
+    service.signal(signal.SIGTERM)
+    await eventually(is_draining, "not ready")
+    said = await asyncio.to_thread(http_ask, port, "/ready")
+    healthy = await asyncio.to_thread(http_status, port, "/health")
+    assert not asking.done()
+    await asking
+    code = await asyncio.to_thread(service.wait)
+    gone = await asyncio.to_thread(http_status, port, "/health")
+    service.start()
+    await asyncio.to_thread(stack.await_connected, stack.edge)
+
+    assert (said, healthy) == ((503, '{"status": "draining", "detail": "draining"}'), 200)
+    assert answer.is_complete
+    assert (code, gone) == (0, None)
 
 
 def health_port(service: Service) -> int:

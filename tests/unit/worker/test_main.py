@@ -9,6 +9,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from headrace.runtime.errors import StartError
+from headrace.telemetry.health_page import Phase
+from headrace.telemetry.health_report import HealthReport
 from headrace.worker.v1.service_pb2_grpc import GenerationServiceStub
 from tests.support.engines import ScriptedEngine
 from tests.support.models import fake_model
@@ -29,9 +31,12 @@ class _Process:
 
     def __init__(self, engine: Engine) -> None:
         self.stop = asyncio.Event()
+        self.health = HealthReport()
         self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         settings = WorkerSettings(port=0, engine="paced")
-        self.task = asyncio.create_task(serve(settings, engine, self.stop, self._port.set_result))
+        self.task = asyncio.create_task(
+            serve(settings, engine, self.stop, self._port.set_result, self.health)
+        )
 
     async def channel(self) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(f"127.0.0.1:{await self._port}")
@@ -66,6 +71,27 @@ async def test_a_request_to_stop_is_no_failure() -> None:
     process.stop.set()
 
     await asyncio.wait_for(process.task, 10)
+
+
+async def test_what_the_process_says_of_its_health() -> None:
+    """Starting, then ready, then why not."""
+    for problem in ("draining", "the engine has failed"):
+        engine = ScriptedEngine()
+        process = _Process(engine)
+        said = [process.health.words]
+        async with await process.channel() as channel:
+            await channel.channel_ready()
+        said.append(process.health.words)
+        if problem == "draining":
+            process.stop.set()
+        else:
+            engine.fail_for_good(_BROKEN)
+        await asyncio.wait([process.task], timeout=10)
+        said.append(process.health.words)
+
+        assert [each.phase for each in said] == [Phase.STARTING, Phase.SERVING, Phase.DRAINING]
+        assert [each.problem for each in said] == ["the start is not over", "", problem]
+        assert (process.task.exception() is None) == (problem == "draining")
 
 
 async def test_the_paced_engine_says_that_it_failed() -> None:
