@@ -145,6 +145,7 @@ async def test_a_small_pool_preempts_and_changes_no_id(
     if guide is not None:
         assert all(re.fullmatch("[a-z ]+", probe.decode(a.token_ids)) for a in answers)
     assert load.preemptions > 0
+    assert load.evicted_blocks > 0
     assert load.referenced_blocks == 0
 
 
