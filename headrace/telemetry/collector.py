@@ -28,8 +28,6 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 5000),
     # Two collectors of one process (tests, mostly) share no connection and no back-off.
     ("grpc.use_local_subchannel_pool", 1),
-    # gRPC's own retries would go on behind the counts.
-    ("grpc.enable_retries", 0),
 )
 _REASONS: Final = {
     grpc.StatusCode.UNAVAILABLE: UNREACHABLE,

@@ -1,6 +1,7 @@
 """Spans that wait: bounded, in order, and told when a batch is due."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -62,6 +63,24 @@ async def test_due_at_once() -> None:
         queue.put(span())
     await queue.due(AGES)
     assert len(queue) == DUE_SPANS + 1
+
+
+async def test_due_by_another_thread() -> None:
+    """A batch that another thread completes wakes a loop that sleeps."""
+    queue = SpanQueue(1000, SpanCounts())
+    sleeps = threading.Event()
+
+    def fill() -> None:
+        sleeps.wait()
+        for _ in range(DUE_SPANS):
+            queue.put(span())
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    asyncio.get_running_loop().call_soon(sleeps.set)
+    await queue.due(AGES)
+    await asyncio.to_thread(filling.join)
+    assert len(queue) == DUE_SPANS
 
 
 async def test_due_after_the_interval() -> None:
