@@ -46,11 +46,14 @@ class SpanTree:
 
 @dataclass(slots=True)
 class _Trace:
-    """What waits of a trace, by span id; `arrived` in the caller's seconds, `shown` ids only."""
+    """What waits of a trace, by span id, and the latest ids that were handed out.
+
+    `arrived` and `last` are the caller's seconds.
+    """
 
     spans: dict[str, FinishedSpan] = field(default_factory=dict)
     arrived: dict[str, float] = field(default_factory=dict)
-    shown: set[str] = field(default_factory=set)
+    shown: OrderedDict[str, None] = field(default_factory=OrderedDict)
     last: float = 0.0
     lost: int = 0
 
@@ -72,7 +75,7 @@ class TraceGatherer:
         trace.last = now
         if span.span_id in trace.spans or span.span_id in trace.shown:
             return
-        if len(trace.spans) + len(trace.shown) >= self._limits.spans:
+        if len(trace.spans) >= self._limits.spans:
             trace.lost += 1
             return
         trace.spans[span.span_id] = span
@@ -111,7 +114,10 @@ class TraceGatherer:
         is_late = not _begins(top) and top.parent_id in trace.shown
         for span in spans:
             del trace.spans[span.span_id], trace.arrived[span.span_id]
-            trace.shown.add(span.span_id)
+            trace.shown[span.span_id] = None
+        # A client may put as many requests into one trace as it likes.
+        while len(trace.shown) > self._limits.spans:
+            trace.shown.popitem(last=False)
         lost, trace.lost = trace.lost, 0
         return SpanTree(spans, is_late=is_late, has_beginning=_begins(top), lost=lost)
 

@@ -59,33 +59,46 @@ def tree_lines(
     than `width`, 0 for never; errors are not.
     """
     rows = list(_rows(spans))
-    title_width = max(len(row.title) for row in rows)
-    service_width = max(len(row.span.service) for row in rows)
-    begin = min(span.start_ns for span in spans)
-    total = max(max(span.end_ns for span in spans) - begin, 1)
-    taken = title_width + service_width + 10 + 9 + 4 * len(_GAP)
-    bars_width = _BAR_CELLS + len(_GAP)
-    if has_bars := not width or width - taken - bars_width >= _MIN_DETAILS:
-        taken += bars_width
-    lines = []
-    for row in rows:
+    table = _Table(rows, width, colours=colours)
+    return [line for row in rows for line in table.lines(row)]
+
+
+class _Table:
+    """How wide the columns are, and what a bar's whole length stands for."""
+
+    def __init__(self, rows: Sequence[_Row], width: int, *, colours: bool) -> None:
+        self._width = width
+        self._colours = colours
+        self._title_width = max(len(row.title) for row in rows)
+        self._service_width = max(len(printable(row.span.service)) for row in rows)
+        self._begin = min(row.span.start_ns for row in rows)
+        self._total = max(max(row.span.end_ns for row in rows) - self._begin, 1)
+        self._taken = self._title_width + self._service_width + 10 + 9 + 4 * len(_GAP)
+        bars_width = _BAR_CELLS + len(_GAP)
+        self._has_bars = not width or width - self._taken - bars_width >= _MIN_DETAILS
+        if self._has_bars:
+            self._taken += bars_width
+
+    def lines(self, row: _Row) -> Iterator[str]:
+        """A span's line, and one for its error."""
         span = row.span
-        title = f"{row.title:<{title_width}}"
         columns = [
-            _painted(title, _RED if span.is_error else _BOLD, colours=colours),
-            _painted(f"{span.service:<{service_width}}", _CYAN, colours=colours),
-            f"{'+' + duration_text(span.start_ns - begin):>10}",
+            self._painted(f"{row.title:<{self._title_width}}", _RED if span.is_error else _BOLD),
+            self._painted(f"{printable(span.service):<{self._service_width}}", _CYAN),
+            f"{'+' + duration_text(span.start_ns - self._begin):>10}",
             f"{duration_text(span.end_ns - span.start_ns):>9}",
         ]
-        if has_bars:
-            columns.append(_painted(_bar(span, begin, total), _DIM, colours=colours))
+        if self._has_bars:
+            columns.append(self._painted(_bar(span, self._begin, self._total), _DIM))
         details = details_text(span)
-        if width:
-            details = _cut(details, width - taken)
-        lines.append(_GAP.join([*columns, details]).rstrip())
+        if self._width:
+            details = _cut(details, self._width - self._taken)
+        yield _GAP.join([*columns, details]).rstrip()
         if error := error_text(span):
-            lines.append(_painted(f"{row.margin}! {error}", _RED, colours=colours))
-    return lines
+            yield self._painted(f"{row.margin}! {error}", _RED)
+
+    def _painted(self, text: str, code: str) -> str:
+        return _painted(text, code, colours=self._colours)
 
 
 def heading(spans: Sequence[FinishedSpan], note: str = "", *, colours: bool = False) -> str:

@@ -68,6 +68,21 @@ def test_a_clients_own_trace_may_hold_several_requests() -> None:
     assert not second.is_late
 
 
+def test_a_clients_trace_may_be_long() -> None:
+    """However many requests were shown of it, the next one is, and none is kept for good."""
+    gatherer = TraceGatherer(LIMITS)
+    for number in range(100):
+        attributes = {names.HTTP_METHOD: "POST"}
+        span = finished_span(f"s{number}", "p", kind=SpanKind.SERVER, attributes=attributes)
+        gatherer.add(span, number)
+        assert [tree.spans for tree in gatherer.take_due(number)] == [[span]]
+
+    gatherer.add(finished_span("late", "s99"), 100)
+    assert [tree.is_late for tree in gatherer.take_due(100)] == [True]
+    gatherer.add(finished_span("too late", "s1"), 100)
+    assert gatherer.take_due(100) == []
+
+
 def test_a_part_without_beginning_waits_long_and_is_not_lost() -> None:
     """A tokenizer's span of a stream that still runs waits; at the end it is handed out."""
     gatherer, rendered = TraceGatherer(LIMITS), request_spans()["rendered"]

@@ -82,13 +82,14 @@ def test_a_long_name_leaves_room_for_the_rest() -> None:
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "a\nb", "\x9b31m", "\u202e"])
 def test_what_a_client_sent_does_not_command_a_terminal(hostile: str) -> None:
-    """Names, details, messages and the request's id are escaped."""
+    """Names, details, messages, the service and the request's id are escaped."""
     attributes = {
         names.RESPONSE_FINISH_REASONS: [hostile],
         names.ERROR_TYPE: hostile,
         names.REQUEST_ID: hostile,
     }
     span = finished_span("a", name=f"chat {hostile}", attributes=attributes, error=hostile)
+    span = replace(span, service=hostile)
 
     lines = [heading([span]), *tree_lines([span])]
     assert len(lines) == 3
