@@ -1,5 +1,5 @@
-# Everything from a fresh clone: Python 3.11 or 3.12, git and make are enough, for test-all node and
-# npm too. `make help` lists it.
+# Everything from a fresh clone: Python 3.11 or 3.12, git and make are enough, for test-all node, npm
+# and apt-get (or promtool) too. `make help` lists it.
 #
 # Stamps in .venv tell what has been installed; a changed lock file or pyproject.toml installs again.
 
@@ -47,7 +47,7 @@ test: $(DEV_STAMP) ## Run the tests (10 minutes at most); PYTEST_ARGS='-k stop'
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(DEV_STAMP) clients collector tools ## Run the tests and their long forms; needs node and npm
+test-all: $(DEV_STAMP) clients collector tools ## Run the tests and their long forms; needs node, npm, apt-get
 	@$(BIN)/headrace model pull
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
