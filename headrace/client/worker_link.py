@@ -1,5 +1,6 @@
 """The edge's end of `Attach`: one worker, its requests, and the frames to and from it."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -120,8 +121,8 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         first = await self._described("")
         # A worker that is older than served names has one.
         adapters = [name for name in first.served_models if name != first.model]
-        described = [first, *[await self._described(name) for name in adapters]]
-        self.models = {model.model: model for model in described}
+        others = await asyncio.gather(*(self._described(name) for name in adapters))
+        self.models = {model.model: model for model in (first, *others)}
 
     async def _described(self, name: str) -> GetModelResponse:
         answer: GetModelResponse = await self._stub.GetModel(
