@@ -109,6 +109,9 @@ class EdgeProtocol(web.RequestHandler):
         self._end_stall()
         if self._overfull_timer is not None:
             self._overfull_timer.cancel()
+        if isinstance(exc, TimeoutError):
+            # The kernel's bound on what is not acknowledged, which is ours.
+            self.was_dropped = True
         self._connection = None
         if self.watcher is not None:
             self.watcher.on_lost()

@@ -219,6 +219,13 @@ def _left(asked: Asked, phase: str) -> Row:
     return http(asked, 200 if has_text and asked.stream else None, model, failed=_GONE_HTTP)
 
 
+def _dropped(asked: Asked) -> Row:
+    """Only HTTP knows that the client did not leave; what asked the model for it gave up."""
+    attempt = generate(asked, *phases(asked, names.DECODE_PHASE, _GONE), failed=_GONE)
+    model = chat(asked, render(), attempt, failed=_GONE)
+    return http(asked, 200, model, failed=Failed("slow_reader", status=UNSET))
+
+
 def _left_waiting(asked: Asked) -> Row:
     return http(asked, None, chat(asked, failed=_GONE, first=False), failed=_GONE_HTTP)
 
@@ -339,6 +346,7 @@ SCENARIOS: Mapping[str, Callable[[Asked], Row]] = {
     "left in the queue": lambda asked: _left(asked, names.QUEUE_PHASE),
     "left in prefill": lambda asked: _left(asked, names.PREFILL_PHASE),
     "left in decode": lambda asked: _left(asked, names.DECODE_PHASE),
+    "reads too slowly": _dropped,
     "left while rendering": _left_rendering,
     "left in the edge's queue": _left_waiting,
     "left in the body": lambda asked: http(asked, None, failed=_GONE_HTTP),

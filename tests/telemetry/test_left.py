@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from edge.settings import AdmissionSettings, BackendSettings, EdgeSettings
+from edge.settings import AdmissionSettings, BackendSettings, EdgeSettings, StreamingSettings
 from tests.support.chat_client import (
     Connection,
     WorkerProbe,
@@ -132,6 +132,23 @@ async def test_while_rendering(stack: TracedStack) -> None:
         tokenizer.signal(signal.SIGCONT)
 
     await stack.check("left while rendering", Asked(), trace)
+
+
+async def test_reads_too_slowly(wide: TracedStack) -> None:
+    """A client that takes nothing is dropped amid the answer: not the same as one that leaves."""
+    streaming = StreamingSettings(stall_timeout_seconds=1, high_water_bytes=2048, low_water_bytes=0)
+    edge = wide.add_edge(EdgeSettings(streaming=streaming))
+    trace = CallersTrace()
+    connection = await Connection.open(edge, receive_buffer=4096)
+    body = chat_body(max_tokens=2000, n=128, stream=True)
+    await connection.send(http_request(body, headers=(trace.header,)))
+
+    async def dropped() -> bool:
+        return await metric(edge, "headrace_edge_slow_readers_dropped_total") == 1
+
+    await eventually(dropped, "the slow reader is dropped", 60)
+    connection.leave()
+    await wide.check("reads too slowly", Asked(stream=True, choices=128), trace)
 
 
 async def test_in_the_body(stack: TracedStack) -> None:

@@ -1,6 +1,7 @@
 """The edge's spans and log lines of requests that end before their time: exactly once, truly."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -131,6 +132,24 @@ async def test_a_slow_reader_is_told_from_one_that_left() -> None:
         here.client.writer.transport.pause_reading()  # type: ignore[attr-defined] (a selector's)
         for _ in range(2000):
             generation.text("x" * 10_000)
+        http, _, line = await here.ended()
+
+    assert ("slow_reader", None) == (http.attributes["error.type"], http.error)
+    assert (499, "slow_reader") == (line["status"], line["reason"])
+
+
+async def test_a_reader_whom_the_kernel_drops_is_a_slow_one() -> None:
+    """Nor did the one leave that takes nothing, while all that it was sent is the kernel's."""
+    async with scene(streaming={"stall_timeout_seconds": 0.2}) as here:
+        here.client.post(STREAM)
+        generation = await here.backend.next_generation()
+        generation.start()
+        await here.client.head()
+        writer = here.client.writer
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        writer.transport.pause_reading()  # type: ignore[attr-defined] (a selector's)
+        for _ in range(100):
+            generation.text("x" * 2_000)
         http, _, line = await here.ended()
 
     assert ("slow_reader", None) == (http.attributes["error.type"], http.error)
