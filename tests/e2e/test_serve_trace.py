@@ -86,6 +86,7 @@ def test_a_refused_request_says_why(served: Served) -> None:
     )
 
 
+@pytest.mark.slow
 def test_all_ends_in_order_with_traces_on(tmp_path: Path) -> None:
     """SIGTERM ends every child and the receiver; what was asked last is printed nevertheless."""
     with serving(tmp_path / "log", "--trace") as served:
@@ -96,6 +97,7 @@ def test_all_ends_in_order_with_traces_on(tmp_path: Path) -> None:
         assert served.surviving() == []
 
 
+@pytest.mark.slow
 def test_nobody_who_reads_holds_up_nothing(tmp_path: Path) -> None:
     """With the output stuck, requests are answered, and the end is in order and in time."""
     with serving(tmp_path / "log", "--trace") as served:
