@@ -19,9 +19,11 @@ from worker.events import outcome_label
 from worker.request_end import RequestEnd
 from worker.request_report import RequestReport, RequestReports
 
-AbortCause = Literal["complete", "caller", "deadline", "slow_reader", "stream_ended", "failed"]
-"""A stop string, the caller's wish, time, a caller who takes nothing, a stream's end, another
-output's failure.
+AbortCause = Literal[
+    "complete", "caller", "deadline", "slow_reader", "stream_ended", "shutdown", "failed"
+]
+"""A stop string, the caller's wish, time, a caller who takes nothing, a stream's end, the worker's
+own, another output's failure.
 """
 ABORT_CAUSES: tuple[AbortCause, ...] = get_args(AbortCause)
 
@@ -90,6 +92,8 @@ class RequestTable:
         self._idle = asyncio.Event()
         self._idle.set()
         self.aborted_outputs = 0
+        self.is_closing = False
+        """The worker waits no longer: what still runs ends since it ends."""
         self.aborts = dict.fromkeys(ABORT_CAUSES, 0)
         self.stray_entries = 0
         self.frames = FrameCounts()

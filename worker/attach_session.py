@@ -65,8 +65,11 @@ class AttachSession:
         try:
             await self._stream.run()
         finally:
-            reason = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
-            self._abort(list(self._open), reason, "stream_ended")
+            if self._table.is_closing:
+                self._abort(list(self._open), errors_pb2.ERROR_REASON_DRAINING, "shutdown")
+            else:
+                reason = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
+                self._abort(list(self._open), reason, "stream_ended")
 
     def drain(self) -> None:
         """Take nothing new, and say so."""

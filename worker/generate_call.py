@@ -83,6 +83,9 @@ class GenerateCall:
         if self._failure is not None:
             # One of several outputs failed: the others are of no use.
             self._abort(self._failure, "failed")
+        elif self._table.is_closing:
+            ending = ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker has ended")
+            self._abort(ending, "shutdown")
         elif active.is_due:
             # The caller's own clock may have ended the call before this one did.
             self._abort(_time_ran_out(), "deadline")

@@ -154,4 +154,5 @@ async def _stop_or_failure(stop: asyncio.Event, engine: Engine) -> ServiceError 
 async def _drain(server: GrpcServer, servicer: WorkerServicer, grace_seconds: float) -> None:
     _log.info("worker_draining", running_requests=servicer.table.num_running)
     if not await server.drain(servicer, grace_seconds):
+        servicer.table.is_closing = True
         _log.warning("drain_grace_over", running_requests=servicer.table.num_running)

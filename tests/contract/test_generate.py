@@ -22,16 +22,11 @@ QUICK = PacedSettings(tokens_per_second=2000)
 
 
 class NoticingEngine(ScriptedEngine):
-    """Sets events when a request comes and when an output is aborted."""
+    """Sets an event when an output is aborted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.has_request = asyncio.Event()
         self.has_abort = asyncio.Event()
-
-    def submit(self, request, sink) -> None:  # noqa: ANN001 (as the seam's)
-        super().submit(request, sink)
-        self.has_request.set()
 
     def abort(self, sink, keys) -> None:  # noqa: ANN001 (as the seam's)
         super().abort(sink, keys)

@@ -217,9 +217,7 @@ async def test_a_failure_of_a_direct_call_lands_on_the_active_phase(
             GenerateRequest(request=generation()), timeout=0.4 if how == "deadline" else None
         )
         reading = asyncio.create_task(call.read())
-        async with asyncio.timeout(10):
-            while not engine.submitted:  # noqa: ASYNC110 (an engine tells nobody)
-                await asyncio.sleep(0.001)
+        await engine.has_request.wait()
         advance(engine, stage, 0)
         if how == "cancel":
             call.cancel()
@@ -235,6 +233,30 @@ async def test_a_failure_of_a_direct_call_lands_on_the_active_phase(
         "failure": ("engine_failure", "INTERNAL"),
     }[how]
     told.check_failure(reason, status, *phases)
+
+
+@pytest.mark.parametrize("way", ["attach", "generate"])
+async def test_what_a_worker_does_not_wait_for_ends_with_it(way: str) -> None:
+    """A request that outlives the grace of a shutdown was not cancelled by its caller."""
+    engine = ScriptedEngine()
+    told = Told(engine)
+    async with told.serving as worker:
+        if way == "attach":
+            edge = RawAttach(worker.stub)
+            await edge.submit(5)
+            await edge.read_until("accepted_handles")
+        else:
+            call = worker.stub.Generate(GenerateRequest(request=generation()))
+            reading = asyncio.create_task(call.read())
+            await engine.has_request.wait()
+        worker.servicer.drain()
+        worker.servicer.table.is_closing = True
+        await worker.server.stop(0)
+        await asyncio.wait_for(worker.servicer.table.idle(), 10)
+        if way == "generate":
+            await asyncio.gather(reading, return_exceptions=True)
+
+    told.check_failure("draining", "UNAVAILABLE", "queue")
 
 
 @pytest.mark.parametrize("call", [attach, generate])

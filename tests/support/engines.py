@@ -28,7 +28,7 @@ class ScriptedEngine:
         self.submitted: list[tuple[EngineRequest, EventSink]] = []
         self.aborted: list[int] = []
         self.refusal: ServiceError | None = None
-        self.changed = asyncio.Condition()
+        self.has_request = asyncio.Event()
         self._failure: asyncio.Future[ServiceError] = asyncio.get_running_loop().create_future()
 
     @property
@@ -59,6 +59,7 @@ class ScriptedEngine:
         if self.refusal is not None:
             raise self.refusal
         self.submitted.append((request, sink))
+        self.has_request.set()
 
     def abort(self, sink: EventSink, keys: Sequence[int]) -> None:
         self.aborted.extend(keys)

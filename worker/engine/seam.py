@@ -10,6 +10,8 @@ Rules, the same for every engine (tests/contract/engine holds them to it):
   nothing after it;
 - an end token or stop token id is the last id of its output's tokens, in the same batch as its
   `EndedEvent`, and named there; the engine puts it back where its backend trimmed it;
+- it notes in a request's `progress` when an output is first fed, has its first token and ends by
+  itself, and how many tokens there are; an end with an error is none of these;
 - after `abort` an engine may stay silent for that key: nobody waits for it, and events that still
   come are dropped by the servicer. Its blocks are free after the iteration that is then running;
 - `submit` returns at once; it raises ServiceError for what it can refuse at once (OVERLOADED,
