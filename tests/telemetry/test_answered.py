@@ -218,3 +218,19 @@ async def test_real_model(open_stack: OpenStack) -> None:
             prefills.append(_named(spans, names.PREFILL_PHASE))
 
     assert all(later.seconds < earlier.seconds for earlier, later in pairwise(prefills))
+
+
+async def test_content_where_it_is_wanted(paced: TracedStack) -> None:
+    """Where the operator switched it on, prompt and answer are on the model span, and no other."""
+    edge = paced.add_edge(capture_messages=True)
+    trace = CallersTrace()
+    body = chat_body("Marzipan, please.", max_tokens=20)
+    answer = await ask_traced(edge, body, trace, "Authorization: Bearer hidden-key")
+
+    spans = await paced.check("answered", _asked(answer), trace)
+    model = _named(spans, f"chat {body['model']}")
+    shown = repr([span.attributes for span in spans if span is not model])
+    assert "Marzipan" in model.attributes[names.INPUT_MESSAGES]
+    assert answer.text() in model.attributes[names.OUTPUT_MESSAGES]
+    assert "Marzipan" not in shown
+    assert "hidden-key" not in repr(spans)

@@ -71,22 +71,24 @@ class TracedStack(Stack):
     ) -> None:
         super().__init__(folder)
         self.recorder = recorder
-        self._telemetry = telemetry(endpoint, **tracing)
+        self._endpoint = endpoint
+        self._tracing = tracing
         # Of each trace that was checked, the most spans that it may ever have.
         self._most: dict[str, int] = {}
 
     def start_backend(
         self, workers: list[WorkerSettings], tokenizers: list[TokenizerSettings] | None = None
     ) -> None:
-        traced = {"telemetry": self._telemetry}
+        traced = {"telemetry": telemetry(self._endpoint, **self._tracing)}
         super().start_backend(
             [each.model_copy(update=traced) for each in workers],
             [each.model_copy(update=traced) for each in tokenizers or [TokenizerSettings()]],
         )
 
-    def add_edge(self, settings: EdgeSettings | None = None) -> Service:
+    def add_edge(self, settings: EdgeSettings | None = None, **tracing: object) -> Service:
         settings = settings or EdgeSettings()
-        return super().add_edge(settings.model_copy(update={"telemetry": self._telemetry}))
+        traced = telemetry(self._endpoint, **self._tracing, **tracing)
+        return super().add_edge(settings.model_copy(update={"telemetry": traced}))
 
     async def check(self, scenario: str, asked: Asked, trace: CallersTrace) -> list[SeenSpan]:
         """The trace of a request is what the table says of the scenario; returns its spans."""
