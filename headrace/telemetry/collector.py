@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -48,15 +49,33 @@ _RETRIED: Final = frozenset(
 class CollectorError(Exception):
     """A batch was not taken; the message says why."""
 
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        code = error.code()
-        super().__init__(f"{code.name}: {error.details()}")
-        self.reason: str = _REASONS.get(code, REFUSED)
+    def __init__(
+        self,
+        message: str,
+        reason: str,
+        wished_seconds: float | None = None,
+        *,
+        may_retry: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
         """Of `LOSS_REASONS`."""
-        self.wished_seconds = _wished_seconds(error)
+        self.wished_seconds = wished_seconds
         """After how long the collector wants it again; None where it did not say."""
-        self.may_retry = code in _RETRIED or self.wished_seconds is not None
+        self.may_retry = may_retry
         """Whether the same batch may come again."""
+
+    @classmethod
+    def of(cls, error: grpc.aio.AioRpcError) -> "CollectorError":
+        """What a failed call means."""
+        code = error.code()
+        wished_seconds = _wished_seconds(error)
+        return cls(
+            f"{code.name}: {error.details()}",
+            _REASONS.get(code, REFUSED),
+            wished_seconds,
+            may_retry=code in _RETRIED or wished_seconds is not None,
+        )
 
 
 class Collector:
@@ -69,10 +88,9 @@ class Collector:
             self._channel = grpc.aio.secure_channel(address.target, credentials, options=_OPTIONS)
         else:
             self._channel = grpc.aio.insecure_channel(address.target, options=_OPTIONS)
+        # Answers are read here: gRPC would make None of one that is malformed.
         self._export = self._channel.unary_unary(
-            _METHOD,
-            request_serializer=ExportTraceServiceRequest.SerializeToString,
-            response_deserializer=ExportTraceServiceResponse.FromString,
+            _METHOD, request_serializer=ExportTraceServiceRequest.SerializeToString
         )
 
     async def export(
@@ -80,12 +98,13 @@ class Collector:
     ) -> ExportTraceServiceResponse:
         """Send a batch. Raises CollectorError."""
         try:
-            response: ExportTraceServiceResponse = await self._export(
-                request, timeout=timeout_seconds
-            )
+            answer = await self._export(request, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
-            raise CollectorError(error) from error
-        return response
+            raise CollectorError.of(error) from error
+        try:
+            return ExportTraceServiceResponse.FromString(answer)
+        except DecodeError as error:
+            raise CollectorError("what answers is no collector of traces", REFUSED) from error
 
     async def close(self) -> None:
         """End what goes on."""
@@ -109,11 +128,13 @@ def _wished_seconds(error: grpc.aio.AioRpcError) -> float | None:
 
 
 def _delay_of(details: bytes) -> float | None:
-    status = Status.FromString(details)
-    for packed in status.details:
-        if packed.Is(RetryInfo.DESCRIPTOR):
-            info = RetryInfo()
-            packed.Unpack(info)
-            seconds: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
-            return max(0.0, seconds)
+    """The delay; None for details without one, and for those that cannot be read."""
+    try:
+        for packed in Status.FromString(details).details:
+            if packed.Is(RetryInfo.DESCRIPTOR):
+                delay = RetryInfo.FromString(packed.value).retry_delay
+                seconds: float = delay.seconds + delay.nanos / 1e9
+                return max(0.0, seconds)
+    except DecodeError:
+        return None
     return None

@@ -1,8 +1,8 @@
 """Spans as OTLP's messages, opentelemetry/proto/trace/v1/trace.proto.
 
 Encoding never fails: what the format cannot hold is replaced or written as text. Written for the
-C runtime of protobuf, and without the SDK's spans: a span with 13 attributes takes 8 µs here, and
-77 µs as the SDK records and encodes it.
+C runtime of protobuf, and without the SDK's spans: a span with 13 attributes takes 18 µs from its
+beginning to its bytes, and 68 µs as the SDK records and encodes it.
 """
 
 from collections.abc import Callable
@@ -72,8 +72,9 @@ def encode_span(span: RecordedSpan, into: Span) -> None:
     into.kind = Span.SpanKind.ValueType(span.kind)
     into.start_time_unix_nano = span.start_ns
     into.end_time_unix_nano = span.start_ns if span.end_ns is None else span.end_ns
+    add = into.attributes.add
     for key, value in span.attributes.items():
-        added = into.attributes.add()
+        added = add()
         added.key = key
         _put(added.value, value)
     if span.has_failed:
@@ -95,23 +96,24 @@ def _add_events(span: RecordedSpan, into: Span) -> None:
 
 
 def _put(target: AnyValue, value: AttributeValue) -> None:
-    match value:
-        case str():
-            target.string_value = _text(value)
-        case bool():
-            target.bool_value = value
-        case int() if value in _INT64:
+    # In the order of how often they come; a bool is an int too.
+    if isinstance(value, str):
+        target.string_value = _text(value)
+    elif isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, int):
+        if value in _INT64:
             target.int_value = value
-        case float():
-            target.double_value = value
-        case int():
+        else:
             # A seed may be any number.
             target.string_value = _text(str(value))
-        case _:
-            target.array_value.SetInParent()
-            values = target.array_value.values
-            for item in value:
-                values.add().string_value = _text(item)
+    elif isinstance(value, float):
+        target.double_value = value
+    else:
+        target.array_value.SetInParent()
+        values = target.array_value.values
+        for item in value:
+            values.add().string_value = _text(item)
 
 
 def _text(value: str) -> str:

@@ -21,7 +21,7 @@ from headrace.telemetry.span_counts import REJECTED, SHUTDOWN, SpanCounts
 from headrace.telemetry.span_encoding import encode_batch
 from headrace.telemetry.span_queue import SpanQueue
 
-MAX_BATCH_SPANS: Final = 256
+MAX_BATCH_SPANS: Final = 128
 """Taken at once of what has gathered while another batch was under way."""
 NOT_IN_TIME: Final = "the collector did not take them in time"
 _FIRST_WAIT_SECONDS: Final = 0.25

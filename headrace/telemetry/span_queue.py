@@ -8,7 +8,7 @@ from headrace.telemetry.recorded_span import RecordedSpan
 from headrace.telemetry.span_counts import QUEUE_FULL, SHUTDOWN, SpanCounts
 
 DUE_SPANS: Final = 64
-"""So many wait for no interval: encoding them takes the loop less than a millisecond."""
+"""So many wait for no interval: encoding them takes the loop about a millisecond."""
 
 
 class SpanQueue:

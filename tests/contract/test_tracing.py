@@ -1,58 +1,40 @@
 """From spans to a collector over gRPC: what is sent, what is lost, and that nobody waits for it."""
 
 import asyncio
-import os
-import subprocess
-import sys
-import threading
 import time
-from pathlib import Path
 
 import grpc
 import pytest
 from structlog.testing import capture_logs
 
 from headrace.runtime.identity import Identity
-from headrace.telemetry.settings import TracingSettings
 from headrace.telemetry.span_counts import (
     QUEUE_FULL,
     REFUSED,
     REJECTED,
-    SHUTDOWN,
     TIMEOUT,
     UNREACHABLE,
 )
-from headrace.telemetry.span_exporter import MAX_BATCH_SPANS
 from headrace.telemetry.span_queue import DUE_SPANS
-from headrace.telemetry.spans import NoTracing, SpanKind, Tracing
+from headrace.telemetry.spans import SpanKind
 from headrace.telemetry.trace_context import NO_TRACE
 from headrace.telemetry.tracing import open_tracing
-from tests.support.certificates import Authority
 from tests.support.scripted_collector import (
     Answer,
     WatchedCounts,
+    babbling,
     failing,
+    make_spans,
     never,
     rejecting,
     running_collector,
     spans_of,
     taken,
+    tracing_settings,
 )
 
 IDENTITY = Identity(build="headrace 1.2.3", instance_id="i-1")
-SOON = 0.01
 AGES = 60.0
-
-
-def make(tracing: Tracing, count: int = 1) -> None:
-    """Begin and end so many first spans of traces."""
-    for _ in range(count):
-        tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE).end()
-
-
-def settings(endpoint: str, **given: float) -> TracingSettings:
-    values: dict[str, float] = {"export_interval_seconds": SOON, **given}
-    return TracingSettings(endpoint=endpoint, **values)
 
 
 async def unused_port() -> int:
@@ -68,7 +50,9 @@ async def test_spans_arrive() -> None:
     """The collector gets who made the spans, and the spans with their parents."""
     counts = WatchedCounts()
     async with running_collector() as collector:
-        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing:
+        async with open_tracing(
+            tracing_settings(collector.endpoint), "edge", IDENTITY, counts
+        ) as tracing:
             first = tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE)
             child = tracing.begin("chat", SpanKind.CLIENT, first.context, {"n": 2})
             child.end()
@@ -92,8 +76,8 @@ async def test_resource_attributes_of_the_environment(monkeypatch: pytest.Monkey
     """What a deployment adds by OTEL_RESOURCE_ATTRIBUTES is sent too, and takes no name away."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=edge-0,service.name=mine")
     async with running_collector() as collector:
-        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY) as tracing:
-            make(tracing)
+        async with open_tracing(tracing_settings(collector.endpoint), "edge", IDENTITY) as tracing:
+            make_spans(tracing)
         request = await collector.arrived.get()
     resource = {
         item.key: item.value.string_value for item in request.resource_spans[0].resource.attributes
@@ -104,7 +88,7 @@ async def test_resource_attributes_of_the_environment(monkeypatch: pytest.Monkey
 async def test_full_batches_wait_for_no_interval() -> None:
     """As many spans as a batch has are sent at once, in the order of their ends."""
     async with running_collector() as collector:
-        group = settings(collector.endpoint, export_interval_seconds=AGES)
+        group = tracing_settings(collector.endpoint, export_interval_seconds=AGES)
         async with open_tracing(group, "edge", IDENTITY) as tracing:
             for number in range(DUE_SPANS):
                 tracing.begin(str(number), SpanKind.SERVER, NO_TRACE).end()
@@ -116,9 +100,9 @@ async def test_end_sends_what_waits() -> None:
     """Whatever waits when the service ends is sent before it has ended, interval or not."""
     counts = WatchedCounts()
     async with running_collector() as collector:
-        group = settings(collector.endpoint, export_interval_seconds=AGES)
+        group = tracing_settings(collector.endpoint, export_interval_seconds=AGES)
         async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
-            make(tracing, 600)
+            make_spans(tracing, 600)
         assert len(await collector.spans(600)) == 600
     assert (counts.num_exported, dict(counts.num_dropped)) == (600, {})
 
@@ -127,9 +111,11 @@ async def test_too_many_are_dropped_and_counted() -> None:
     """What comes on top of the bound is lost and counted, what waited is sent."""
     counts = WatchedCounts()
     async with running_collector() as collector:
-        group = settings(collector.endpoint, max_waiting_spans=100, export_interval_seconds=AGES)
+        group = tracing_settings(
+            collector.endpoint, max_waiting_spans=100, export_interval_seconds=AGES
+        )
         async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
-            make(tracing, 150)
+            make_spans(tracing, 150)
         await collector.spans(100)
     assert (counts.num_exported, dict(counts.num_dropped)) == (100, {QUEUE_FULL: 50})
 
@@ -140,9 +126,9 @@ async def test_nobody_listens() -> None:
     endpoint = f"http://127.0.0.1:{await unused_port()}"
     began = time.monotonic()
     with capture_logs() as lines:
-        group = settings(endpoint, export_timeout_seconds=AGES)
+        group = tracing_settings(endpoint, export_timeout_seconds=AGES)
         async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
-            make(tracing, 300)
+            make_spans(tracing, 300)
     assert dict(counts.num_dropped) == {UNREACHABLE: 300}
     assert [line["event"] for line in lines] == ["span_losses_began", "span_losses_ended"]
     assert lines[0]["reason"] == UNREACHABLE
@@ -156,57 +142,29 @@ async def test_gone_and_back() -> None:
     """After a collector has come back, at the same address, spans arrive again by themselves."""
     counts = WatchedCounts()
     port = await unused_port()
-    group = settings(f"http://127.0.0.1:{port}", export_timeout_seconds=0.3)
+    group = tracing_settings(f"http://127.0.0.1:{port}", export_timeout_seconds=0.3)
     async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
-        make(tracing)
+        make_spans(tracing)
         await counts.until(lambda now: now.num_dropped[UNREACHABLE] + now.num_dropped[TIMEOUT] == 1)
         async with running_collector(port=port) as collector:
             while not counts.num_exported:
                 lost = counts.num_dropped.total()
-                make(tracing)
+                make_spans(tracing)
                 await counts.until(
                     lambda now, lost=lost: now.num_exported or now.num_dropped.total() > lost  # type: ignore[misc]
                 )
             assert await collector.spans(1)
 
 
-async def test_tls_by_the_systems_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An https endpoint is believed by the system's certificates, of which OpenSSL knows where."""
-    authority = Authority(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    counts = WatchedCounts()
-    async with (
-        running_collector(tls=authority.issue("127.0.0.1")) as collector,
-        open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing,
-    ):
-        make(tracing)
-        await counts.until(lambda now: now.num_exported)
-    assert len(spans_of(collector.arrived.get_nowait())) == 1
-
-
-async def test_tls_of_a_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A collector whose certificate the system does not know gets nothing."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(Authority(tmp_path, "known").file))
-    counts = WatchedCounts()
-    stranger = Authority(tmp_path, "stranger").issue("127.0.0.1")
-    async with running_collector(tls=stranger) as collector:
-        group = settings(collector.endpoint, export_timeout_seconds=0.5)
-        async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
-            make(tracing)
-            await counts.until(lambda now: now.num_dropped)
-    assert (counts.num_exported, collector.arrived.empty()) == (0, True)
-    assert counts.num_dropped.keys() <= {UNREACHABLE, TIMEOUT}
-
-
 async def test_slow_collector() -> None:
     """One that does not answer in time costs its batch, while the service goes on making spans."""
     counts = WatchedCounts()
     async with running_collector(never, taken) as collector:
-        group = settings(collector.endpoint, export_timeout_seconds=0.2)
+        group = tracing_settings(collector.endpoint, export_timeout_seconds=0.2)
         async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
-            make(tracing, 3)
+            make_spans(tracing, 3)
             await collector.arrived.get()
-            make(tracing, 5)
+            make_spans(tracing, 5)
             await counts.until(lambda now: now.num_exported)
     assert (counts.num_exported, dict(counts.num_dropped)) == (5, {TIMEOUT: 3})
 
@@ -225,10 +183,12 @@ async def test_refused(code: grpc.StatusCode) -> None:
     """A batch that the collector refuses for good is not sent again."""
     counts = WatchedCounts()
     async with running_collector(failing(code), taken) as collector:
-        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing:
-            make(tracing, 2)
+        async with open_tracing(
+            tracing_settings(collector.endpoint), "edge", IDENTITY, counts
+        ) as tracing:
+            make_spans(tracing, 2)
             await counts.until(lambda now: now.num_dropped)
-            make(tracing, 3)
+            make_spans(tracing, 3)
             await counts.until(lambda now: now.num_exported)
         batches = [len(spans_of(collector.arrived.get_nowait())) for _ in range(2)]
     assert (batches, collector.arrived.empty()) == ([2, 3], True)
@@ -249,12 +209,51 @@ async def test_sent_again(answer: Answer) -> None:
     """Where the collector allows it the same batch comes again, and nothing is lost."""
     counts = WatchedCounts()
     async with running_collector(answer, taken) as collector:
-        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing:
-            make(tracing, 2)
+        async with open_tracing(
+            tracing_settings(collector.endpoint), "edge", IDENTITY, counts
+        ) as tracing:
+            make_spans(tracing, 2)
             await counts.until(lambda now: now.num_exported)
         first, second = await collector.arrived.get(), await collector.arrived.get()
     assert first == second
     assert (counts.num_exported, dict(counts.num_dropped)) == (2, {})
+
+
+async def test_malformed_details() -> None:
+    """Details that cannot be read ask for nothing; the spans after them are sent."""
+    counts = WatchedCounts()
+    async with (
+        running_collector(babbling, taken) as collector,
+        open_tracing(tracing_settings(collector.endpoint), "edge", IDENTITY, counts) as tracing,
+    ):
+        make_spans(tracing, 2)
+        await counts.until(lambda now: now.num_dropped)
+        make_spans(tracing, 3)
+        await counts.until(lambda now: now.num_exported)
+    assert (counts.num_exported, dict(counts.num_dropped)) == (3, {REFUSED: 2})
+
+
+async def test_malformed_answer() -> None:
+    """What answers as no collector does is told so, and costs the batch alone."""
+    handler = grpc.unary_unary_rpc_method_handler(_answer_nonsense)
+    name = "opentelemetry.proto.collector.trace.v1.TraceService"
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(name, {"Export": handler}),)
+    )
+    endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    counts = WatchedCounts()
+    async with open_tracing(tracing_settings(endpoint), "edge", IDENTITY, counts) as tracing:
+        for batch in (1, 2):
+            make_spans(tracing)
+            await counts.until(lambda now, batch=batch: now.num_dropped[REFUSED] == batch)  # type: ignore[misc]
+    await server.stop(0)
+    assert counts.num_exported == 0
+
+
+async def _answer_nonsense(_request: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+    return b"\xff\xff"
 
 
 async def test_wished_delay_beyond_the_bound() -> None:
@@ -263,9 +262,9 @@ async def test_wished_delay_beyond_the_bound() -> None:
     later = failing(grpc.StatusCode.UNAVAILABLE, retry_seconds=AGES)
     async with (
         running_collector(later) as collector,
-        open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing,
+        open_tracing(tracing_settings(collector.endpoint), "edge", IDENTITY, counts) as tracing,
     ):
-        make(tracing, 2)
+        make_spans(tracing, 2)
         await counts.until(lambda now: now.num_dropped)
     assert dict(counts.num_dropped) == {UNREACHABLE: 2}
 
@@ -276,9 +275,9 @@ async def test_partial_success() -> None:
     async with running_collector(rejecting(2, "too old")) as collector:
         with capture_logs() as lines:
             async with open_tracing(
-                settings(collector.endpoint), "edge", IDENTITY, counts
+                tracing_settings(collector.endpoint), "edge", IDENTITY, counts
             ) as tracing:
-                make(tracing, 5)
+                make_spans(tracing, 5)
     assert (counts.num_exported, dict(counts.num_dropped)) == (3, {REJECTED: 2})
     assert lines[0]["problem"] == "too old"
 
@@ -289,102 +288,9 @@ async def test_warnings_are_told_once() -> None:
     async with running_collector(rejecting(0, "use the new port")) as collector:
         with capture_logs() as lines:
             async with open_tracing(
-                settings(collector.endpoint), "edge", IDENTITY, counts
+                tracing_settings(collector.endpoint), "edge", IDENTITY, counts
             ) as tracing:
                 for batch in (1, 2):
-                    make(tracing)
+                    make_spans(tracing)
                     await counts.until(lambda now, batch=batch: now.num_exported == batch)  # type: ignore[misc]
     assert [line["message"] for line in lines] == ["use the new port"]
-
-
-async def test_end_is_bounded() -> None:
-    """A collector that never answers holds the service's end up no longer than a batch may take."""
-    counts = WatchedCounts()
-    async with running_collector(never) as collector:
-        group = settings(collector.endpoint, export_timeout_seconds=0.2)
-        began = time.monotonic()
-        async with open_tracing(group, "edge", IDENTITY, counts) as tracing:
-            make(tracing, 1000)
-        took = time.monotonic() - began
-    # The first batch's own time ends with the whole's.
-    assert counts.num_dropped.total() == 1000
-    assert counts.num_dropped[SHUTDOWN] >= 1000 - MAX_BATCH_SPANS
-    assert took >= 0.2
-
-
-async def test_span_that_ends_after_the_service() -> None:
-    """A span that somebody still held is lost and counted; nothing raises."""
-    counts = WatchedCounts()
-    async with running_collector() as collector:
-        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY, counts) as tracing:
-            span = tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE)
-        span.end()
-    assert dict(counts.num_dropped) == {SHUTDOWN: 1}
-
-
-async def test_spans_of_other_threads() -> None:
-    """A span may be ended by another thread: it wakes the loop when a batch waits."""
-    async with running_collector() as collector:
-        group = settings(collector.endpoint, export_interval_seconds=AGES)
-        async with open_tracing(group, "worker", IDENTITY) as tracing:
-            await asyncio.to_thread(make, tracing, DUE_SPANS)
-            assert len(await collector.spans(DUE_SPANS)) == DUE_SPANS
-
-
-async def test_switched_off_is_nothing() -> None:
-    """Without an endpoint no thread, no task and no channel is made."""
-    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
-    async with open_tracing(TracingSettings(), "edge", IDENTITY) as tracing:
-        assert isinstance(tracing, NoTracing)
-        assert (asyncio.all_tasks(), set(threading.enumerate())) == (tasks, threads)
-
-
-async def test_sending_starts_no_thread() -> None:
-    """Spans are sent by the loop: a thread of ours would not live on in a forked process."""
-    async with running_collector() as collector:
-        await asyncio.to_thread(int)
-        threads = {thread for thread in threading.enumerate() if not thread.daemon}
-        async with open_tracing(settings(collector.endpoint), "edge", IDENTITY) as tracing:
-            make(tracing)
-            await collector.spans(1)
-            now = {thread for thread in threading.enumerate() if not thread.daemon}
-        assert now == threads
-
-
-_FORKED = """
-import asyncio, os, sys
-from headrace.runtime.identity import Identity
-from headrace.telemetry.settings import TracingSettings
-from headrace.telemetry.spans import SpanKind
-from headrace.telemetry.trace_context import NO_TRACE
-from headrace.telemetry.tracing import open_tracing
-
-async def main():
-    settings = TracingSettings(endpoint=sys.argv[1])
-    async with open_tracing(settings, "worker", Identity()) as tracing:
-        tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE).end()
-
-pid = os.fork()
-asyncio.run(main())
-if pid:
-    assert os.waitpid(pid, 0)[1] == 0
-"""
-
-
-async def test_each_process_has_its_own() -> None:
-    """A process that is forked from one that has loaded tracing sends its own spans, once each."""
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root}
-    async with running_collector() as collector:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", _FORKED, collector.endpoint),
-            env=environment,
-            stderr=subprocess.PIPE,
-        )
-        _, errors = await process.communicate()
-        assert process.returncode == 0, errors.decode()
-        spans = await collector.spans(2)
-    assert len({span.trace_id for span in spans}) == 2
-    assert len({span.span_id for span in spans}) == 2
-    assert collector.arrived.empty()

@@ -20,7 +20,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from headrace.telemetry.settings import TracingSettings
 from headrace.telemetry.span_counts import SpanCounts
+from headrace.telemetry.spans import SpanKind, Tracing
+from headrace.telemetry.trace_context import NO_TRACE
 from tests.support.certificates import PemPair
 
 Answer: TypeAlias = Callable[[grpc.aio.ServicerContext], Awaitable[ExportTraceServiceResponse]]
@@ -63,6 +66,13 @@ def failing(code: grpc.StatusCode, retry_seconds: float | None = None) -> Answer
     return answer
 
 
+async def babbling(context: grpc.aio.ServicerContext) -> ExportTraceServiceResponse:
+    """The batch is not taken, and the details of why are no message."""
+    context.set_trailing_metadata((("grpc-status-details-bin", b"\xff\xff"),))
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not now")
+    raise AssertionError("abort returns")
+
+
 async def never(context: grpc.aio.ServicerContext) -> ExportTraceServiceResponse:
     """No answer until the caller gives up."""
     await asyncio.Event().wait()
@@ -101,6 +111,18 @@ def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
         for scope in group.scope_spans
         for span in scope.spans
     ]
+
+
+def make_spans(tracing: Tracing, count: int = 1) -> None:
+    """Begin and end so many first spans of traces."""
+    for _ in range(count):
+        tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE).end()
+
+
+def tracing_settings(endpoint: str, **given: float) -> TracingSettings:
+    """Settings by which spans hardly wait."""
+    values: dict[str, float] = {"export_interval_seconds": 0.01, **given}
+    return TracingSettings(endpoint=endpoint, **values)
 
 
 @asynccontextmanager
