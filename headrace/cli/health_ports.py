@@ -34,7 +34,10 @@ class HealthPorts:
         """A line that says where they are; empty where there are none."""
         if not self.by_replica:
             return ""
-        shown = (f"{host}:{port} ({name})" for (name, _), (host, port) in self.by_replica.items())
+        shown = (
+            f"{f'[{host}]' if ':' in host else host}:{port} ({name})"
+            for (name, _), (host, port) in self.by_replica.items()
+        )
         return f"  health     {', '.join(shown)}\n"
 
 

@@ -267,7 +267,7 @@ def test_without_a_health_port_there_is_none() -> None:
 
 def test_health_ports_that_cannot_be_are_refused() -> None:
     """Taken by another service of the run, or beyond the last port."""
-    port = free_ports_in_a_row(1)
+    port = free_ports_in_a_row(3)
     with pytest.raises(StartError, match=f"two services would listen on port {port}"):
         make_plan(arguments("--health-port", str(port), "--worker-port", str(port)))
     with pytest.raises(StartError, match="beyond port 65535: see --health-port"):
