@@ -182,7 +182,7 @@ class GrpcChatBackend:
             wire.max_prompt_tokens = max(info.context_length for info in infos)
         names = [model, *(info.base_model for info in infos if info.base_model)]
         deadline = asyncio.get_running_loop().time() + timeout_seconds
-        spans = RenderSpans(self.tracing, trace, request_id)
+        spans = RenderSpans(self.tracing, trace, request_id, deadline)
         tokenizer = self._pick(self._tokenizers_of(names, None), _no_tokenizer(model))
         try:
             with spans.attempt(tokenizer.address, 1) as metadata:

@@ -218,11 +218,12 @@ async def test_render_is_a_span_that_the_tokenizer_is_told_of() -> None:
     )
 
 
-async def _rendering(scene: Scene, seconds: float) -> asyncio.Task[Any]:
-    """A Render that has reached a tokenizer, which holds it up."""
+async def _rendering(scene: Scene, seconds: float, *, caller_waits: bool = True) -> Any:
+    """A Render that has reached a tokenizer, which holds it up; or a caller that is as hasty."""
     for tokenizer in scene.tokenizers:
         tokenizer.render_gate.clear()
-    task = asyncio.create_task(scene.backend.render(HELLO, timeout_seconds=seconds))
+    call = scene.backend.render(HELLO, timeout_seconds=seconds)
+    task = asyncio.create_task(call if caller_waits else asyncio.wait_for(call, seconds))
     waits = [asyncio.create_task(each.rendering.wait()) for each in scene.tokenizers]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
@@ -230,12 +231,13 @@ async def _rendering(scene: Scene, seconds: float) -> asyncio.Task[Any]:
     return task
 
 
-@pytest.mark.parametrize("way", ["cancelled", "deadline"])
+@pytest.mark.parametrize("way", ["cancelled", "deadline", "both"])
 async def test_a_render_that_ends_early_ends_its_span(way: str) -> None:
     """Its status is CANCELLED for whoever left, and the deadline's for a deadline."""
     recorder = SpanRecorder()
     async with scripted_scene(tracing=recorder) as scene:
-        task = await _rendering(scene, 5 if way == "cancelled" else 0.2)
+        seconds = 5 if way == "cancelled" else 0.2
+        task = await _rendering(scene, seconds, caller_waits=way != "both")
         if way == "cancelled":
             task.cancel()
         await asyncio.wait([task])
