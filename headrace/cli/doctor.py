@@ -18,7 +18,9 @@ from headrace.doctor.finding import Finding, fail, has_failed, ok, skip, warn
 from headrace.doctor.host import Places
 from headrace.doctor.smoke import judge_smoke
 from headrace.models.cache import resolve_model
+from headrace.runtime.errors import StartError
 from headrace.runtime.progress import Progress
+from worker.engine.tensorrt_llm.adapters import read_adapters
 from worker.engine.tensorrt_llm.honoured import honoured_fields
 from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
 from worker.request_mapping import OPTIONAL_FIELDS
@@ -124,10 +126,33 @@ def _findings(
     for finding in examination.examine():
         found.append(finding)
         yield finding
+    for finding in judge_adapters(worker.tensorrt_llm, _served_name(examination, worker)):
+        found.append(finding)
+        yield finding
     if examination.library is not None:
         has_torch = examination.torch is not None
         yield from judge_honoured(worker.tensorrt_llm, examination.library, has_torch=has_torch)
     yield _smoke(examination, worker, arguments, found)
+
+
+def _served_name(examination: Examination, worker: WorkerSettings) -> str:
+    return Path(worker.model).name if examination.model is None else examination.model.name
+
+
+def judge_adapters(settings: TensorRtLlmSettings, model: str) -> Iterator[Finding]:
+    """Whether the LoRA adapters of the settings can be served beside a model of that name."""
+    if not settings.lora_adapters:
+        return
+    try:
+        adapters = read_adapters(settings, model)
+    except StartError as error:
+        remedy = (
+            "a folder holds what PEFT writes, adapter_config.json and adapter_model.safetensors, "
+            "and is mounted where the worker runs; bounds are those of [worker.tensorrt_llm.lora]"
+        )
+        yield fail("adapters", str(error), remedy)
+    else:
+        yield ok("adapters", ", ".join(one.name for one in adapters))
 
 
 def judge_honoured(

@@ -15,6 +15,7 @@ from headrace.cli.doctor import judge_honoured, main
 from headrace.cli.main import main as command
 from headrace.doctor.host import Places
 from tests.support.gpu_machine import H100, GpuMachine, checkpoint
+from tests.support.lora_adapters import write_adapter
 from worker.engine.tensorrt_llm.settings import TensorRtLlmSettings
 from worker.request_mapping import OPTIONAL_FIELDS
 
@@ -179,6 +180,32 @@ def test_the_settings_of_the_file_count(
 
     output = capsys.readouterr().out
     assert [line for line in lines if line not in output] == []
+
+
+def test_adapters_are_looked_at_before_anything_is_loaded(
+    machine: GpuMachine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One that cannot be served fails with its bound, and no model is loaded then."""
+    machine.complete(monkeypatch)
+    adapter = write_adapter(tmp_path / "sql", rank=16)
+    config = tmp_path / "headrace.toml"
+    table = f"[worker.tensorrt_llm]\nlora_adapters.sql.path = '{adapter}'\n"
+    flags = ("--config", str(config), "--model", str(checkpoint(tmp_path / "m")))
+    outputs = []
+    for bound in (16, 8):
+        config.write_text(f"{table}lora.max_rank = {bound}\n", encoding="utf-8")
+        code = _run(tmp_path, *flags)
+        outputs.append((code, capsys.readouterr().out))
+
+    (good, can), (bad, cannot) = outputs
+    assert "ok    adapters       sql\n" in can
+    assert "ok    smoke test" in can
+    assert "FAIL  adapters       lora_adapters: `sql` has rank 16; lora.max_rank is 8\n" in cannot
+    assert "skip  smoke test" in cannot
+    assert (good, bad) == (0, 1)
 
 
 def test_every_optional_field_is_honoured_or_refused() -> None:
