@@ -230,3 +230,25 @@ async def test_the_log_line_says_how_the_answer_went() -> None:
     assert line["admission_seconds"] <= line["ttft_seconds"] <= line["seconds"]
     assert here.recorder.spans[0].trace_id == line["trace_id"]
     assert "secret" not in str(here.logs)
+
+
+async def test_a_whole_answer_ends_with_its_last_byte() -> None:
+    """Neither span nor log line comes before the client has taken the body, however slowly."""
+    narrow = {"high_water_bytes": 1024, "low_water_bytes": 512}
+    text = "x" * 20_000_000
+    async with scene(streaming=narrow) as here:
+        here.client.post(HELLO)
+        generation = await here.backend.next_generation()
+        generation.answer([text])
+        head = await here.client.head()
+        assert [f"POST {CHAT}"] == here.recorder.unended
+        assert [] == here.lines
+        body = await here.client.reader.readexactly(int(head.headers["content-length"]))
+        http, chat, line = await here.ended()
+
+    assert len(body) > len(text)
+    assert chat is not None
+    assert chat.end_ns is not None
+    assert http.end_ns is not None
+    assert chat.end_ns < http.end_ns
+    assert 200 == line["status"]
