@@ -77,6 +77,7 @@ def engine_request(
         prompt_token_ids=tuple(request.prompt_token_ids),
         max_tokens=max_tokens,
         output_prefix_token_ids=prefix,
+        output_index=_bounded(request, "output_index", 0, 127),
         sampling=_sampling(request.sampling, info),
         stop_token_ids=frozenset(request.stop_token_ids),
         ignore_eos=request.ignore_eos,

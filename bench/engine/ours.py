@@ -82,7 +82,8 @@ async def in_process(
 class _Run:
     """One run's outputs on the link, by handle."""
 
-    def __init__(self, handles: range) -> None:
+    def __init__(self, handles: range, link: WorkerLink) -> None:
+        self._link = link
         self.timeline = Timeline()
         self.handles = handles
         self.first = asyncio.Event()
@@ -96,13 +97,18 @@ class _Run:
     def on_worker_terminal(self, terminal: Terminal) -> None:
         """Counts down; a failure ends the benchmark."""
         if terminal.HasField("failure"):
-            self.on_worker_lost(terminal.failure.message)
+            self._fail(terminal.failure.message)
+        self._link.release(terminal.handle)
         self._left -= 1
         if not self._left:
             self.done.set()
 
-    def on_worker_lost(self, why: str) -> None:
+    def on_worker_lost(self, handles: Sequence[int], *, is_crash: bool) -> None:
         """Ends the benchmark."""
+        del handles, is_crash
+        self._fail("the worker was lost")
+
+    def _fail(self, why: str) -> None:
         self.lost = why
         self.done.set()
 
@@ -147,7 +153,7 @@ class ThroughGrpc:
         first = next(self._handles)
         for _ in prompts[1:]:
             next(self._handles)
-        run = _Run(range(first, first + len(prompts)))
+        run = _Run(range(first, first + len(prompts)), self.link)
         sampling = WireSampling(temperature=TEMPERATURE, top_p=TOP_P)
         for handle, prompt in zip(run.handles, prompts, strict=True):
             self._runs[handle] = run

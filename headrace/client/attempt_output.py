@@ -1,4 +1,8 @@
-"""One output of one attempt of a request: from the tokenizer's frames to the consumer's writers."""
+"""One output of a request: from the tokenizer's frames to the consumer's writers.
+
+It sits at a worker, by a handle, and is read at a tokenizer, by another: the same number until one
+of the two is lost and the output goes on elsewhere.
+"""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -6,11 +10,13 @@ from typing import Protocol, TypeVar
 from headrace.client.answers import AnswerConsumer
 from headrace.client.logprobs import LogprobJoin, TokenJoin
 from headrace.client.output_events import OutputEvents
+from headrace.client.tokenizer_link import TokenizerLink
+from headrace.client.worker_link import WorkerLink
 from headrace.common.v1.errors_pb2 import Failure
 from headrace.common.v1.finish_pb2 import FINISH_REASON_UNSPECIFIED
 from headrace.rpc.errors import ServiceError, error_from_failure
 from headrace.rpc.frame_stream import FrameViolationError
-from headrace.tokenizer.v1.detokenize_pb2 import StopHit
+from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen, StopHit
 
 _FirstT = TypeVar("_FirstT")
 _SecondT = TypeVar("_SecondT")
@@ -39,11 +45,11 @@ class OutputOwner(Protocol):
     def output_closed(self, output: "AttemptOutput") -> None:
         """The worker's end, with all text out."""
 
-    def on_text_failure(self, error: ServiceError) -> None:
+    def on_text_failure(self, output: "AttemptOutput", error: ServiceError) -> None:
         """The tokenizer failed it."""
 
-    def on_tokenizer_lost(self, why: str) -> None:
-        """The tokenizer is gone."""
+    def on_tokenizer_lost(self, output: "AttemptOutput") -> None:
+        """Its tokenizer is gone."""
 
     def fail(self, error: ServiceError) -> None:
         """End the request with an error."""
@@ -53,23 +59,42 @@ class AttemptOutput:
     """A TextOutput."""
 
     __slots__ = (
+        "_known_token_ids",
         "_owner",
         "consumed_tokens",
         "events",
         "handle",
         "index",
         "logprobs",
+        "num_moves",
+        "num_refusals",
         "released_tokens",
+        "tokenizer",
+        "worker",
+        "worker_handle",
         "worker_reason",
         "write",
     )
 
     def __init__(
-        self, owner: OutputOwner, index: int, handle: int, consumer: AnswerConsumer
+        self,
+        owner: OutputOwner,
+        index: int,
+        handle: int,
+        seats: tuple[WorkerLink, TokenizerLink],
+        consumer: AnswerConsumer,
     ) -> None:
+        """`handle` is that at both of its seats."""
         self._owner = owner
         self.index = index
-        self.handle = handle
+        self.handle = self.worker_handle = handle
+        self.worker: WorkerLink | None
+        self.worker, self.tokenizer = seats
+        self._known_token_ids: list[int] = []
+        self.num_moves = 0
+        """How often it went on elsewhere."""
+        self.num_refusals = 0
+        """By workers, since it went on elsewhere."""
         self.logprobs: TokenJoin | None = None
         self.events: OutputEvents | None = None
         self.write: Callable[[str], None]
@@ -104,6 +129,44 @@ class AttemptOutput:
         """Of the consumed tokens those of thoughts."""
         return 0 if self.events is None else self.events.reasoning_tokens
 
+    @property
+    def known_token_ids(self) -> list[int]:
+        """All of it that workers have said so far; looked for, at some cost."""
+        if self.worker is None:
+            return self._known_token_ids
+        return self._known_token_ids + self.worker.tokens_of(self.worker_handle)
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether its worker was told of a part that another one had generated."""
+        return self.worker is not None and bool(self._known_token_ids)
+
+    def leave_worker(self) -> None:
+        """Give the worker's seat up, and keep what was said there; its owner ends it there."""
+        self._known_token_ids = self.known_token_ids
+        if self.worker is not None:
+            self.worker.release(self.worker_handle)
+            self.worker = None
+
+    def sit_at(self, worker: WorkerLink, handle: int) -> None:
+        """Go on at another worker, which is told what is known."""
+        self.worker, self.worker_handle = worker, handle
+        self.num_moves += 1
+
+    def reopen(self, tokenizer: TokenizerLink, entry: DetokenizeOpen) -> None:
+        """Go on at another tokenizer, by the handle of `entry`. Raises ServiceError: too large."""
+        entry.prior_token_ids.extend(self.known_token_ids)
+        entry.released_tokens = self.released_tokens
+        if self.events is not None:
+            self.events.rewind()
+        if self.logprobs is not None:
+            entry.prior_alternatives.CopyFrom(self.logprobs.rewind(self.released_tokens))
+        self.tokenizer, self.handle = tokenizer, entry.handle
+        self.num_moves += 1
+        tokenizer.open(entry, self)
+        if self.worker_reason:
+            tokenizer.finish(self.handle, self.worker_reason)
+
     def on_stop_hit(self, hit: StopHit) -> None:
         """Part of TextOutput."""
         self.consumed_tokens = hit.consumed_tokens
@@ -116,13 +179,13 @@ class AttemptOutput:
     def on_text_failure(self, failure: Failure) -> None:
         """Part of TextOutput."""
         if self._owner.is_current(self):
-            self._owner.on_text_failure(error_from_failure(failure))
+            self._owner.on_text_failure(self, error_from_failure(failure))
 
     def on_tokenizer_lost(self, why: str) -> None:
         """Part of TextOutput."""
-        # One request may have had several outputs there; the first one's loss moved them all.
+        del why  # the link logs it; it is of no use to a client
         if self._owner.is_current(self):
-            self._owner.on_tokenizer_lost(why)
+            self._owner.on_tokenizer_lost(self)
 
     def _on_contradiction(self, error: ServiceError) -> None:
         if self._owner.is_current(self):

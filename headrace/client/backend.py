@@ -74,6 +74,8 @@ class GrpcChatBackend:
         ]
         self._links: list[WorkerLink | TokenizerLink] = [*self._workers, *self._tokenizers]
         self._next_handle = 1
+        self._routes: dict[int, int] = {}
+        """Of outputs that go on elsewhere: the handle at the worker, and that at the tokenizer."""
         self._next_pick = 0
         self._created = int(time.time())
         self._tasks: list[asyncio.Task[None]] = []
@@ -221,10 +223,8 @@ class GrpcChatBackend:
         generation.start()
         return generation
 
-    def place(
-        self, prompt: RenderedPrompt, avoided: frozenset[WorkerLink]
-    ) -> tuple[WorkerLink, TokenizerLink]:
-        """The worker with the fewest outputs in flight, and likewise the tokenizer."""
+    def place_worker(self, prompt: RenderedPrompt, avoided: frozenset[WorkerLink]) -> WorkerLink:
+        """The worker with the fewest outputs in flight."""
         fingerprint = prompt.decoder.tokenizer_fingerprint
         workers = [
             link
@@ -234,9 +234,21 @@ class GrpcChatBackend:
             and prompt.model in link.models
             and link.models[prompt.model].tokenizer_fingerprint == fingerprint
         ]
-        worker = self._pick(workers, f"No worker of the model `{prompt.model}` is available.")
-        tokenizers = self._tokenizers_of([prompt.decoder.model or prompt.model], fingerprint)
-        return worker, self._pick(tokenizers, _no_tokenizer(prompt.model))
+        return self._pick(workers, f"No worker of the model `{prompt.model}` is available.")
+
+    def place_tokenizer(self, prompt: RenderedPrompt) -> TokenizerLink:
+        """The tokenizer with the fewest outputs."""
+        names = [prompt.decoder.model or prompt.model]
+        tokenizers = self._tokenizers_of(names, prompt.decoder.tokenizer_fingerprint)
+        return self._pick(tokenizers, _no_tokenizer(prompt.model))
+
+    def route(self, worker_handle: int, handle: int) -> None:
+        """Tokens of an output at its worker are from now on those of `handle` at its tokenizer."""
+        self._routes[worker_handle] = handle
+
+    def unroute(self, worker_handle: int) -> None:
+        """No tokens of the output are to come."""
+        self._routes.pop(worker_handle, None)
 
     def count_retry(self, error: ServiceError) -> None:
         """A request is tried once more because of `error`."""
@@ -256,6 +268,10 @@ class GrpcChatBackend:
         logprobs: Sequence[OutputLogprobs] = (),
     ) -> None:
         """Hand a worker's token entries on; whole, where one tokenizer serves all."""
+        if self._routes and not self._routes.keys().isdisjoint(handles):
+            handles = [self._routes.get(handle, handle) for handle in handles]
+            for entry in logprobs:
+                entry.handle = self._routes.get(entry.handle, entry.handle)
         serving = [link for link in self._tokenizers if link.num_outputs]
         if len(serving) == 1:
             link = serving[0]

@@ -1,11 +1,18 @@
-"""One running request: its outputs on a worker and a tokenizer, its loss, and its retry.
+"""One running request: its outputs on workers and tokenizers, and how they go on after a loss.
 
 Owner of everything that the request has open: handles on both links and the deadline's timer; all
 of it is released in `_release`, whichever way the request ends.
+
+What is lost goes on elsewhere behind what the client may have read already: an output without its
+tokenizer is opened at another one with the ids that are known; one without its worker is submitted
+to another one with them as its prefix, and its tokenizer stays. Where a worker cannot go on behind
+a prefix, the request begins anew if nothing of it was delivered.
 """
 
 import asyncio
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from headrace.client.answers import (
@@ -20,12 +27,17 @@ from headrace.client.answers import (
 from headrace.client.attempt_output import AttemptOutput
 from headrace.client.attempt_spans import AttemptSpans
 from headrace.client.finish import finish_reason
-from headrace.client.requests import detokenize_open, generation_request
+from headrace.client.requests import (
+    continued,
+    detokenize_open,
+    generation_request,
+    reached_end,
+)
 from headrace.client.span_ends import cancelled
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
-from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP
+from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP, FinishReason
 from headrace.rpc.errors import ServiceError, error_from_failure
 from headrace.rpc.frame_stream import FrameViolationError
 from headrace.telemetry.spans import Tracing
@@ -33,8 +45,11 @@ from headrace.worker.v1.generation_pb2 import Started, Terminal
 
 _MOVABLE = frozenset({errors_pb2.ERROR_REASON_DRAINING, errors_pb2.ERROR_REASON_OVERLOADED})
 """A worker's refusals that another worker need not share."""
-
-
+_PREFIX = "output_prefix_token_ids"
+_CONTINUING = frozenset({_PREFIX, "output_index"})
+"""The parameters that say where an output goes on."""
+_MOST_MOVES = 8
+"""How often an output goes on elsewhere."""
 _LATE = errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
 _UNWANTED = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
 _KNOWN_REASONS = frozenset({FINISH_REASON_STOP, FINISH_REASON_LENGTH})
@@ -67,22 +82,28 @@ class Placement(Protocol):
         """Makes the spans of attempts."""
 
     def count_retry(self, error: ServiceError) -> None:
-        """A request is tried once more because of `error`."""
+        """A request, or an output of it, is tried elsewhere because of `error`."""
 
-    def place(
-        self, prompt: RenderedPrompt, avoided: frozenset[WorkerLink]
-    ) -> tuple[WorkerLink, TokenizerLink]:
-        """A worker that is not avoided, and a tokenizer; raises ServiceError when there is none."""
+    def place_worker(self, prompt: RenderedPrompt, avoided: frozenset[WorkerLink]) -> WorkerLink:
+        """A worker that is not avoided; raises ServiceError when there is none."""
+
+    def place_tokenizer(self, prompt: RenderedPrompt) -> TokenizerLink:
+        """A tokenizer; raises ServiceError when there is none."""
 
     def next_handles(self, count: int) -> int:
         """The first of `count` new handles."""
+
+    def route(self, worker_handle: int, handle: int) -> None:
+        """Tokens of an output at its worker are from now on those of `handle` at its tokenizer."""
+
+    def unroute(self, worker_handle: int) -> None:
+        """No tokens of the output are to come; to be called once for each."""
 
 
 class RunningGeneration:
     """A request from submission to its end; implements `Generation` and `WorkerListener`.
 
-    At most two attempts: a request that has delivered nothing is tried once more elsewhere when its
-    worker or tokenizer is lost, or when the worker refuses what another may take.
+    It is not tried on a third worker after two have crashed with it: it may be the reason.
     """
 
     def __init__(
@@ -98,12 +119,10 @@ class RunningGeneration:
         self._consumer = consumer
         n = options.n
         self._usage = AnswerUsage(len(prompt.token_ids), 0, [0] * n, [0] * n)
-        self._open: dict[int, AttemptOutput] = {}
-        self._worker: WorkerLink | None = None
-        self._tokenizer: TokenizerLink | None = None
-        self._avoided: frozenset[WorkerLink] = frozenset()
-        self._was_retried = self._is_over = False
-        self._num_lost_workers = 0
+        self._open: dict[int, AttemptOutput] = {}  # by their handles at workers
+        self._was_refused = self._is_over = False
+        self._num_crashes = 0
+        self._cause: ServiceError | None = None  # of the last move to another worker
         self._spans = AttemptSpans(placement.tracing, options)
         self.timeline = AnswerTimeline()
         self._deadline: asyncio.TimerHandle | None = None
@@ -135,7 +154,7 @@ class RunningGeneration:
     def start(self) -> None:
         """Place the request and send it. Raises ServiceError; then nothing is open."""
         try:
-            self._attempt()
+            self._attempt(frozenset())
         except ServiceError as error:
             self._release(error)
             raise
@@ -145,26 +164,28 @@ class RunningGeneration:
         if not self._is_over:
             self._release(why or cancelled())
 
-    def _attempt(self) -> None:
-        worker, tokenizer = self._placement.place(self._prompt, self._avoided)
-        self._worker, self._tokenizer = worker, tokenizer
+    def _attempt(self, avoided: frozenset[WorkerLink]) -> None:
+        """Begin all outputs."""
+        worker = self._placement.place_worker(self._prompt, avoided)
+        tokenizer = self._placement.place_tokenizer(self._prompt)
         self.timeline = AnswerTimeline(self.timeline.attempts + 1)
         trace = self._spans.begin(worker.address, self.timeline.attempts)
         first = self._placement.next_handles(self._options.n)
         for index in range(self._options.n):
-            output = AttemptOutput(self, index, first + index, self._consumer)
-            self._open[output.handle] = output
-            tokenizer.open(detokenize_open(output.handle, self._prompt, self._options), output)
+            handle = first + index
+            output = AttemptOutput(self, index, handle, (worker, tokenizer), self._consumer)
+            self._open[handle] = output
+            tokenizer.open(detokenize_open(handle, self._prompt, self._options), output)
         loop = asyncio.get_running_loop()
         worker.submit(first, generation_request(self._prompt, self._options, trace, loop), self)
 
     def on_worker_started(self, started: Started) -> None:
-        """Tell the consumer, once an attempt."""
+        """Tell the consumer, once an attempt that begins at the answer's beginning."""
+        self._spans.started(started.cached_prompt_tokens)
         if self.timeline.started is not None:
             return
         self.timeline.started = time.monotonic()
         self._usage.cached_prompt_tokens = started.cached_prompt_tokens
-        self._spans.started(started.cached_prompt_tokens)
         self._consumer.on_started(
             AnswerTimes(
                 prompt_tokens=started.prompt_tokens,
@@ -180,24 +201,30 @@ class RunningGeneration:
             self.timeline.first_text = time.monotonic()
 
     def on_worker_terminal(self, terminal: Terminal) -> None:
-        """Close the output's text, or fail the request."""
+        """Close the output's text, or go on elsewhere, or fail the request."""
         output = self._open.get(terminal.handle)
         if output is None:
             return
-        if terminal.finish_reason in _KNOWN_REASONS and self._tokenizer is not None:
-            self.timeline.worker_ended = time.monotonic()
-            output.worker_reason = terminal.finish_reason
-            self._tokenizer.finish(output.handle, terminal.finish_reason)
+        if terminal.finish_reason in _KNOWN_REASONS:
+            self._close_text(output, terminal.finish_reason)
             return
         error = _terminal_error(terminal)
-        if error.reason in _MOVABLE:
-            self._retry_or_fail(error)
+        if output.is_continued and error.param in _CONTINUING:
+            self._begin_anew(self._cause or error, frozenset())
+        elif error.reason in _MOVABLE:
+            self._on_refused(output, error)
         else:
             self.fail(error)
 
+    def _close_text(self, output: AttemptOutput, reason: "FinishReason.ValueType") -> None:
+        """The worker has ended an output: what its tokenizer holds back is still to come."""
+        self.timeline.worker_ended = time.monotonic()
+        output.worker_reason = reason
+        output.tokenizer.finish(output.handle, reason)
+
     def is_current(self, output: AttemptOutput) -> bool:
         """Whether an output belongs to the attempt that runs now."""
-        return self._open.get(output.handle) is output
+        return self._open.get(output.worker_handle) is output
 
     def output_stopped(self, output: AttemptOutput, stop_index: int) -> None:
         """A stop string ended an output: the worker need not go on."""
@@ -206,11 +233,11 @@ class RunningGeneration:
             raise FrameViolationError(
                 f"the tokenizer named stop string {stop_index} of {len(stop_strings)}"
             )
-        if self._worker is not None and self._tokenizer is not None:
-            self._worker.abort([output.handle], errors_pb2.ERROR_REASON_UNSPECIFIED)
-            if not output.worker_reason:
-                # Otherwise it is being closed already, and the tokenizer answers that.
-                self._tokenizer.abandon(output.handle)
+        if output.worker is not None:
+            output.worker.abort([output.worker_handle], errors_pb2.ERROR_REASON_UNSPECIFIED)
+        if not output.worker_reason:
+            # Otherwise it is being closed already, and the tokenizer answers that.
+            output.tokenizer.abandon(output.handle)
         self.timeline.worker_ended = time.monotonic()
         self._finish(output, stop_strings[stop_index])
 
@@ -221,8 +248,9 @@ class RunningGeneration:
     def _finish(self, output: AttemptOutput, stop_string: str | None) -> None:
         if output.events is not None and self.is_current(output):
             output.events.finish(output.released_tokens)
-        if self._open.pop(output.handle, None) is None:
+        if self._open.pop(output.worker_handle, None) is None:
             return
+        self._forget(output)
         self._count(output)
         reason = finish_reason(stop_string_hit=stop_string is not None, worker=output.worker_reason)
         result = OutputResult(reason, output.consumed_tokens, stop_string, output.reasoning_tokens)
@@ -231,47 +259,137 @@ class RunningGeneration:
             self._release(None)
             self._consumer.on_done()
 
-    def on_worker_lost(self, why: str) -> None:
-        """The worker is gone: go elsewhere, or fail."""
-        del why  # the link has logged it; it is of no use to a client
-        self._num_lost_workers += 1
-        # Two in a row may be the request's own doing: a client that repeats it loses more of them.
-        self._retry_or_fail(_lost(is_final=self._num_lost_workers > 1))
-
-    def on_tokenizer_lost(self, why: str) -> None:
-        """The tokenizer is gone: go elsewhere, or fail. The worker may serve the next attempt."""
-        del why  # as above
-        self._retry_or_fail(_lost(), avoid_worker=False)
-
-    def on_text_failure(self, error: ServiceError) -> None:
-        """The tokenizer failed an output; one that shuts down may be replaced."""
-        if error.reason == errors_pb2.ERROR_REASON_DRAINING:
-            self._retry_or_fail(error, avoid_worker=False)
-        else:
+    def on_worker_lost(self, handles: Sequence[int], *, is_crash: bool) -> None:
+        """A worker is gone: its outputs go on elsewhere, or the request fails."""
+        outputs = [self._open[handle] for handle in handles if handle in self._open]
+        for output in outputs:
+            output.leave_worker()
+        # What it has ended lacks nothing but its last text.
+        running = [output for output in outputs if not output.worker_reason]
+        if not running:
+            return
+        self._num_crashes += is_crash
+        # Two may be the request's own doing: a client that repeats it loses more of them.
+        error = _lost(is_final=self._num_crashes > 1)
+        if error.is_final:
             self.fail(error)
-
-    def _retry_or_fail(self, error: ServiceError, *, avoid_worker: bool = True) -> None:
-        if self._can_retry():
-            self._retry(error, avoid_worker=avoid_worker)
         else:
+            self._move(running, error, frozenset())
+
+    def _on_refused(self, output: AttemptOutput, error: ServiceError) -> None:
+        """A worker did not take an output, or gave it up; another one may, once."""
+        if output.worker is None:
+            return
+        avoided = frozenset({output.worker})
+        if output.is_continued:
+            output.num_refusals += 1
+            is_last = output.num_refusals > 1
+        else:
+            is_last, self._was_refused = self._was_refused, True
+        if is_last:
             self.fail(error)
+        elif any(each.known_token_ids for each in self._open.values()):
+            output.leave_worker()
+            self._move([output], error, avoided)
+        else:
+            self._move(list(self._open.values()), error, avoided)
 
-    def _can_retry(self) -> bool:
-        return not (self._was_retried or self._consumer.has_delivered)
+    def _move(
+        self, outputs: Sequence[AttemptOutput], error: ServiceError, avoided: frozenset[WorkerLink]
+    ) -> None:
+        """Have outputs generated elsewhere, as far as that is wanted, else fail."""
+        self._cause = error
+        if any(output.num_moves >= _MOST_MOVES for output in outputs):
+            self.fail(error)
+        elif len(outputs) == self._options.n and not any(o.known_token_ids for o in outputs):
+            self._begin_anew(error, avoided)
+        else:
+            self._continue(outputs, error, avoided)
 
-    def _retry(self, error: ServiceError, *, avoid_worker: bool) -> None:
-        self._was_retried = True
-        self._placement.count_retry(error)
-        self._spans.end(error, sum(self.usage.completion_tokens))
-        if avoid_worker and self._worker is not None:
-            self._avoided |= {self._worker}
+    def _begin_anew(self, error: ServiceError, avoided: frozenset[WorkerLink]) -> None:
+        """Forget all that was said, unless the client has some of it."""
+        if self._consumer.has_delivered:
+            self.fail(error)
+            return
+        self._end_attempt(error)
         self._close_outputs(error)
         try:
-            self._attempt()
+            self._attempt(avoided)
         except ServiceError as second:
             self._spans.end(second, 0)
             # Where to go there is nowhere: what ended the first attempt is the truth.
             self.fail(error)
+
+    def _continue(
+        self, outputs: Sequence[AttemptOutput], error: ServiceError, avoided: frozenset[WorkerLink]
+    ) -> None:
+        self._end_attempt(error)
+        try:
+            worker = self._placement.place_worker(self._prompt, avoided)
+        except ServiceError:
+            self.fail(error)
+            return
+        info = worker.models[self._prompt.model]
+        if _PREFIX not in info.honoured_fields:
+            self._begin_anew(error, avoided)
+            return
+        attempts = self.timeline.attempts + 1
+        self.timeline = replace(self.timeline, attempts=attempts, worker_ended=None)
+        trace = self._spans.begin(worker.address, attempts)
+        for output in outputs:
+            token_ids = output.known_token_ids
+            end = reached_end(token_ids, self._prompt, self._options, info.context_length)
+            if end:
+                self._close_text(output, end)
+                continue
+            request = generation_request(
+                self._prompt, self._options, trace, asyncio.get_running_loop()
+            )
+            handle = self._placement.next_handles(1)
+            self._seat(output, worker, handle)
+            try:
+                worker.submit(handle, continued(request, output.index, token_ids), self)
+            except ServiceError as refused:
+                self.fail(refused)
+                return
+
+    def _seat(self, output: AttemptOutput, worker: WorkerLink, handle: int) -> None:
+        """Have an output's tokens come from another worker."""
+        del self._open[output.worker_handle]
+        self._placement.unroute(output.worker_handle)
+        output.sit_at(worker, handle)
+        self._open[handle] = output
+        self._placement.route(handle, output.handle)
+
+    def _end_attempt(self, error: ServiceError) -> None:
+        self._placement.count_retry(error)
+        self._spans.end(error, sum(self.usage.completion_tokens))
+
+    def on_tokenizer_lost(self, output: AttemptOutput) -> None:
+        """An output's tokenizer is gone: go on at another one, or fail."""
+        self._reopen(output, _lost())
+
+    def on_text_failure(self, output: AttemptOutput, error: ServiceError) -> None:
+        """The tokenizer failed an output; one that shuts down may be replaced."""
+        if error.reason == errors_pb2.ERROR_REASON_DRAINING:
+            self._reopen(output, error)
+        else:
+            self.fail(error)
+
+    def _reopen(self, output: AttemptOutput, error: ServiceError) -> None:
+        """Have an output's text made elsewhere; its worker goes on."""
+        if output.num_moves >= _MOST_MOVES:
+            self.fail(error)
+            return
+        self._placement.count_retry(error)
+        try:
+            tokenizer = self._placement.place_tokenizer(self._prompt)
+            handle = self._placement.next_handles(1)
+            output.reopen(tokenizer, detokenize_open(handle, self._prompt, self._options))
+        except ServiceError:
+            self.fail(error)
+        else:
+            self._placement.route(output.worker_handle, output.handle)
 
     def fail(self, error: ServiceError) -> None:
         """End the request with an error; the consumer hears it once."""
@@ -287,14 +405,24 @@ class RunningGeneration:
         )
 
     def _close_outputs(self, error: ServiceError | None) -> None:
-        handles, self._open = list(self._open), {}
-        if self._worker is not None:
-            # Whatever else went wrong is not the worker's: its caller does not want it any more.
-            is_late = error is not None and error.reason == _LATE
-            self._worker.abort(handles, _LATE if is_late else _UNWANTED)
-        if self._tokenizer is not None:
-            for handle in handles:
-                self._tokenizer.abandon(handle)
+        outputs, self._open = list(self._open.values()), {}
+        seats: dict[WorkerLink, list[int]] = {}
+        for output in outputs:
+            if output.worker is not None:
+                seats.setdefault(output.worker, []).append(output.worker_handle)
+        # Whatever else went wrong is not the worker's: its caller does not want it any more.
+        why = _LATE if error is not None and error.reason == _LATE else _UNWANTED
+        for worker, handles in seats.items():
+            worker.abort(handles, why)
+        for output in outputs:
+            output.tokenizer.abandon(output.handle)
+            self._forget(output)
+
+    def _forget(self, output: AttemptOutput) -> None:
+        """An output is over: nobody asks for its tokens any more."""
+        if output.worker is not None:
+            output.worker.release(output.worker_handle)
+        self._placement.unroute(output.worker_handle)
 
     def _release(self, error: ServiceError | None) -> None:
         self._is_over = True
@@ -302,7 +430,6 @@ class RunningGeneration:
         # The last counts, before the outputs are forgotten.
         self._spans.end(error, sum(self.usage.completion_tokens))
         self._close_outputs(error)
-        self._worker = self._tokenizer = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

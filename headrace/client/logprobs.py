@@ -2,19 +2,28 @@
 
 The worker says how probable each token was and which others were; the tokenizer says, later, which
 bytes of the text each token spells, and releases the text or, of an output in a format, its events.
-What waits in between is what the tokenizer has not answered yet.
+What waits in between is what the tokenizer has not answered yet; it is kept whole, so that another
+tokenizer can be asked once more.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from headrace.client.answer_events import LogprobsWriter, TokenLogprob
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from headrace.tokenizer.v1.detokenize_pb2 import TokenBytes
+from headrace.tokenizer.v1.detokenize_pb2 import TokenAlternatives, TokenBytes
 from headrace.worker.v1.generation_pb2 import OutputLogprobs
+
+
+class _Said(NamedTuple):
+    """What the worker said of a token: its log probability, and its alternatives."""
+
+    logprob: float
+    top_logprobs: Sequence[float]
+    top_token_ids: Sequence[int]
 
 
 class TokenJoin:
@@ -25,7 +34,8 @@ class TokenJoin:
 
     def __init__(self, fail: Callable[[ServiceError], None]) -> None:
         self._fail = fail
-        self._unspelled: deque[tuple[float, Sequence[float]]] = deque()
+        self._unspelled: deque[_Said] = deque()
+        self._spelled: list[_Said] = []  # since the last write, whose text may still be missing
         self._unwritten: deque[TokenLogprob] = deque()
         self._num_spelled = 0
         self._has_failed = False
@@ -33,7 +43,8 @@ class TokenJoin:
     def add_logprobs(self, entry: OutputLogprobs) -> None:
         """The worker's: log probabilities of the next tokens; its arrays fit."""
         tops = _parts(entry.top_logprobs[:], entry.top_counts)
-        self._unspelled.extend(zip(entry.logprobs, tops, strict=True))
+        ids = _parts(entry.top_token_ids[:], entry.top_counts)
+        self._unspelled.extend(map(_Said, entry.logprobs, tops, ids))
 
     def add_bytes(self, entry: TokenBytes) -> None:
         """The tokenizer's: what the next tokens and their alternatives say."""
@@ -43,16 +54,33 @@ class TokenJoin:
             return
         self._num_spelled += len(lengths)
         known = [unspelled.popleft() for _ in lengths]
-        num_tops = sum(len(tops) for _, tops in known)
+        self._spelled += known
+        num_tops = sum(len(said.top_logprobs) for said in known)
         if num_tops != len(entry.alternative_lengths) or not _fits(entry):
             self._refuse(f"the bytes do not fit {len(known)} tokens with {num_tops} alternatives")
             return
         spelled = _parts(entry.spelled, lengths)
         alternatives = iter(_parts(entry.alternatives, entry.alternative_lengths))
-        for raw, (logprob, tops) in zip(spelled, known, strict=True):
-            top = tuple((next(alternatives), each) for each in tops)
+        for raw, said in zip(spelled, known, strict=True):
+            top = tuple((next(alternatives), each) for each in said.top_logprobs)
             if raw:
-                self._unwritten.append(TokenLogprob(raw, logprob, top))
+                self._unwritten.append(TokenLogprob(raw, said.logprob, top))
+
+    def rewind(self, released_tokens: int) -> TokenAlternatives:
+        """Another tokenizer spells all tokens behind the released ones, those known so far too.
+
+        Returns the alternatives of those that are known, for it to spell them.
+        """
+        again = self._num_spelled - released_tokens
+        if again > 0:
+            self._unspelled.extendleft(reversed(self._spelled[-again:]))
+        self._num_spelled = released_tokens
+        self._spelled = []
+        self._unwritten.clear()
+        return TokenAlternatives(
+            counts=[len(said.top_token_ids) for said in self._unspelled],
+            token_ids=[each for said in self._unspelled for each in said.top_token_ids],
+        )
 
     def take(self, released_tokens: int) -> Sequence[TokenLogprob] | None:
         """The tokens with text that were not yet taken; None once there was a contradiction.
@@ -63,7 +91,7 @@ class TokenJoin:
             self._refuse(f"{released_tokens} tokens are out, {self._num_spelled} were spelled")
         if self._has_failed:
             return None
-        tokens, self._unwritten = self._unwritten, deque()
+        tokens, self._unwritten, self._spelled = self._unwritten, deque(), []
         return list(tokens)
 
     def _refuse(self, what: str) -> None:
@@ -91,8 +119,10 @@ class LogprobJoin(TokenJoin):
             missing -= len(entries[-1].token)
         if missing:
             self._refuse("the tokens' bytes do not spell the text")
-        else:
-            self._write(text, entries)
+            return
+        if not self._unwritten:
+            self._spelled = []
+        self._write(text, entries)
 
 
 def fits(entry: OutputLogprobs) -> bool:
@@ -108,7 +138,7 @@ def _fits(entry: TokenBytes) -> bool:
     )
 
 
-_PartT = TypeVar("_PartT", bytes, list[float])
+_PartT = TypeVar("_PartT", bytes, list[float], list[int])
 
 
 def _parts(whole: _PartT, lengths: Sequence[int]) -> list[_PartT]:

@@ -32,6 +32,7 @@ class OutputEvents:
     __slots__ = (
         "_fail",
         "_is_open",
+        "_known_calls",
         "_num_calls",
         "_tokens",
         "_waiting",
@@ -49,6 +50,7 @@ class OutputEvents:
         self._waiting: list[AnswerEvent] = []
         self._num_calls = 0  # that have begun
         self._is_open = False  # the last of them
+        self._known_calls = (0, False)  # both, as the last acknowledged event left them
         self.reasoning_tokens = 0
 
     def add(self, delta: OutputDelta) -> None:
@@ -74,8 +76,14 @@ class OutputEvents:
 
     def release(self, released_tokens: int) -> None:
         """An entry with so many released tokens acknowledges what has come."""
+        self._known_calls = (self._num_calls, self._is_open)
         if self._waiting:
             self._hand_on(released_tokens)
+
+    def rewind(self) -> None:
+        """Another tokenizer says once more what has not been acknowledged."""
+        self._waiting.clear()
+        self._num_calls, self._is_open = self._known_calls
 
     def finish(self, released_tokens: int) -> None:
         """The output ended: hand on what is left."""

@@ -1,8 +1,15 @@
 """From a prompt and its options to the messages of the wire: pure."""
 
 import asyncio
+from collections.abc import Sequence
 
 from headrace.client.answers import GenerationOptions, RenderedPrompt
+from headrace.common.v1.finish_pb2 import (
+    FINISH_REASON_LENGTH,
+    FINISH_REASON_STOP,
+    FINISH_REASON_UNSPECIFIED,
+    FinishReason,
+)
 from headrace.telemetry.trace_context import TraceContext
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeOpen
 from headrace.worker.v1.generation_pb2 import GenerationRequest
@@ -40,6 +47,38 @@ def generation_request(
     if options.deadline is not None:
         request.remaining_ms = max(0, int((options.deadline - loop.time()) * 1000))
     return request
+
+
+def continued(
+    request: GenerationRequest, output_index: int, token_ids: Sequence[int]
+) -> GenerationRequest:
+    """The same for a worker that goes on behind these ids of one output alone."""
+    request.n = 1
+    request.output_index = output_index
+    request.output_prefix_token_ids.extend(token_ids)
+    return request
+
+
+def reached_end(
+    token_ids: Sequence[int],
+    prompt: RenderedPrompt,
+    options: GenerationOptions,
+    context_length: int,
+) -> "FinishReason.ValueType":
+    """The end that these ids of an output make, whose worker was lost before it could say so.
+
+    Unspecified where they make none. The model's own end tokens are among the decoder's.
+    """
+    room = context_length - len(prompt.token_ids)
+    most = room if options.max_tokens is None else options.max_tokens
+    ends = set(options.stop_token_ids)
+    if not options.ignore_eos:
+        ends.update(prompt.decoder.stop_token_ids)
+    if token_ids and token_ids[-1] in ends:
+        return FINISH_REASON_STOP
+    if len(token_ids) >= most:
+        return FINISH_REASON_LENGTH
+    return FINISH_REASON_UNSPECIFIED
 
 
 def detokenize_open(

@@ -9,6 +9,7 @@ import grpc
 from headrace.client.attach_outbox import SubmissionOutbox
 from headrace.client.link import Link
 from headrace.client.logprobs import fits
+from headrace.client.token_log import TokenLog
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import Reason, ServiceError
@@ -35,8 +36,11 @@ class WorkerListener(Protocol):
     def on_worker_terminal(self, terminal: Terminal) -> None:
         """An output ended; the link has forgotten it."""
 
-    def on_worker_lost(self, why: str) -> None:
-        """The worker was lost with outputs of this owner aboard; the link has forgotten them."""
+    def on_worker_lost(self, handles: Sequence[int], *, is_crash: bool) -> None:
+        """The worker was lost with these outputs of the owner aboard, and the link forgets them.
+
+        Their tokens can still be asked for within the call. Not a crash: it was shutting down.
+        """
 
 
 class TokenFeed(Protocol):
@@ -72,6 +76,9 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         super().__init__(address, identity, timing, credentials)
         self._feed = feed
         self._owners: dict[int, WorkerListener] = {}
+        self._aboard: dict[int, WorkerListener] = {}
+        """Those whose tokens are kept: the same, and others that the worker has ended."""
+        self._log = TokenLog()
         self.models: dict[str, GetModelResponse] = {}
         """What it serves, by served name, its base model first; of the last connection while it is
         away."""
@@ -94,7 +101,9 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
                 f"the request has {size} bytes; the worker accepts {self._max_message_bytes}.",
             )
         handles = range(first_handle, first_handle + max(1, request.n))
-        self._owners.update(dict.fromkeys(handles, owner))
+        for handle in handles:
+            self._owners[handle] = self._aboard[handle] = owner
+            self._log.begin(handle)
         self._outbox.submit(submission, size)
         self._wake()
 
@@ -107,6 +116,15 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         if known and self._stream is not None:
             self._outbox.abort(known, reason)
             self._wake()
+
+    def tokens_of(self, handle: int) -> list[int]:
+        """All that the worker has said of an output that has not been released."""
+        return self._log.tokens_of(handle)
+
+    def release(self, handle: int) -> None:
+        """Nobody will ask for an output's tokens any more; to be called once for each output."""
+        if self._aboard.pop(handle, None) is not None:
+            self._log.end(handle)
 
     def _use(self, channel: grpc.aio.Channel) -> None:
         self._stub = GenerationServiceStub(channel)
@@ -160,7 +178,7 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         if logprobs:
             self._check_logprobs(frame)
         if self._owners.keys() >= set(handles):
-            self._feed.feed(handles, counts, token_ids, logprobs)
+            self._hand_on(handles, counts, token_ids, logprobs)
         else:
             self._feed_known(frame)
 
@@ -180,7 +198,21 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
             position += count
         if handles:
             logprobs = [entry for entry in frame.logprobs if entry.handle in self._owners]
-            self._feed.feed(handles, counts, token_ids, logprobs)
+            self._hand_on(handles, counts, token_ids, logprobs)
+
+    def _hand_on(
+        self,
+        handles: Sequence[int],
+        counts: Sequence[int],
+        token_ids: Sequence[int],
+        logprobs: Sequence[OutputLogprobs],
+    ) -> None:
+        if logprobs:
+            # The frame itself would keep the log probabilities as long as the log keeps its arrays.
+            self._log.add(handles[:], counts[:], token_ids[:])
+        else:
+            self._log.add(handles, counts, token_ids)
+        self._feed.feed(handles, counts, token_ids, logprobs)
 
     def _check_logprobs(self, frame: AttachResponse) -> None:
         """Raise FrameViolationError unless each entry fits, and has all tokens of its output."""
@@ -201,7 +233,15 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
             )
 
     def _on_lost(self, why: str) -> None:
-        owners = set(self._owners.values())
+        del why  # the link logs it; it is of no use to a client
+        is_crash = self._stream is None or not self._stream.peer_draining
+        aboard, self._aboard = self._aboard, {}
         self._owners.clear()
-        for owner in owners:
-            owner.on_worker_lost(why)
+        handles: dict[WorkerListener, list[int]] = {}
+        for handle, owner in aboard.items():
+            handles.setdefault(owner, []).append(handle)
+        try:
+            for owner, own in handles.items():
+                owner.on_worker_lost(own, is_crash=is_crash)
+        finally:
+            self._log = TokenLog()

@@ -120,6 +120,7 @@ READERS: dict[str, str] = {
             "request_id",
             "prompt_token_ids",
             "output_prefix_token_ids",
+            "output_index",
             "sampling",
             "stop_token_ids",
             "ignore_eos",

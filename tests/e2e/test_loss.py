@@ -1,9 +1,8 @@
 """Workers and tokenizers that die or freeze under 64 requests.
 
 Three of four requests stream. The paced engine says the same words to everybody, so that every
-complete answer is known; one whose text had begun to arrive cannot be moved and must end with an
-error frame, all others must be complete. A lost service is used again when it is back, by the same
-edge.
+answer is known: while there is another service to go on at, every one must be complete and whole. A
+lost service is used again when it is back, by the same edge.
 """
 
 import asyncio
@@ -107,25 +106,15 @@ async def _crowd(edge: Service) -> AsyncIterator[_Crowd]:
         await crowd.leave()
 
 
-def _judge(answers: list[Answer], text: str) -> tuple[int, int]:
-    """Check every answer; returns how many are complete and how many ended with an error frame."""
-    complete = [answer for answer in answers if answer.is_complete]
-    failed = [answer for answer in answers if not answer.is_complete]
-
+def _judge(answers: list[Answer], text: str) -> None:
+    """Every answer is complete, and none lacks a word or has one twice."""
     assert len(answers) == _STREAMS
-    assert not [answer.body[-200:] for answer in answers if answer.ended_quietly]
-    assert len({answer.text() for answer in complete}) <= 1
-    for answer in complete:
-        assert text.startswith(answer.text())
+    assert not [answer.body[-200:] for answer in answers if not answer.is_complete]
+    assert len({answer.text() for answer in answers}) == 1
+    assert text.startswith(answers[0].text())
+    for answer in answers:
         assert answer.finish_reason() == "length"
-    for answer in failed:
-        assert answer.is_stream
-        assert not answer.is_done
-        assert answer.error is not None
-        assert answer.error["code"] == "worker_lost"
-        assert answer.text()
-        assert text.startswith(answer.text())
-    return len(complete), len(failed)
+        assert answer.is_stream or answer.usage["completion_tokens"] == _TOKENS
 
 
 async def _used_by(edge: Service, worker: Service) -> bool:
@@ -159,16 +148,13 @@ async def _lose_and_regain(
         try:
             answers = await crowd.read_all()
             settled = time.monotonic() - began
-            complete, failed = _judge(answers, text)
+            _judge(answers, text)
             following = await ask(stack.edge, chat_body(max_tokens=10))
         finally:
             regain()
     seconds = await eventually(is_back, "it is used again", 30)
 
-    measured("complete, error frame", (complete, failed))
     measured("all ended, used again, s", (round(settled, 2), round(seconds, 2)))
-    # Half of the requests were aboard, 16 to 32 of them streams; these alone cannot be moved.
-    assert _STREAMS // 4 <= failed <= _STREAMS // 2
     assert following.is_complete
     assert text.startswith(following.text())
 
@@ -178,7 +164,7 @@ async def _connections_seen(edge: Service, peer: Service) -> int:
 
 
 async def test_killed_worker(pairs: Stack, measured: Measured, paced_text: str) -> None:
-    """SIGKILL of one of two workers: whole answers or error frames, then the other serves."""
+    """SIGKILL of one of two workers: every answer goes on at the other one."""
     worker = pairs.workers[0]
     await _lose_and_regain(
         pairs,
@@ -191,7 +177,7 @@ async def test_killed_worker(pairs: Stack, measured: Measured, paced_text: str) 
 
 
 async def test_killed_tokenizer(pairs: Stack, measured: Measured, paced_text: str) -> None:
-    """SIGKILL of one of two tokenizers: whole answers or error frames, then the other serves."""
+    """SIGKILL of one of two tokenizers: every answer goes on at the other one."""
     tokenizer = pairs.tokenizers[0]
     before = await _connections_seen(pairs.edge, tokenizer)
 
@@ -240,9 +226,7 @@ async def test_stuck_edge(pairs: Stack, paced_text: str) -> None:
         pairs.edge.signal(signal.SIGSTOP)
         await asyncio.sleep(_HEARTBEAT * 3)
         pairs.edge.signal(signal.SIGCONT)
-        complete, failed = _judge(await crowd.read_all(), paced_text)
-
-    assert (complete, failed) == (_STREAMS, 0)
+        _judge(await crowd.read_all(), paced_text)
 
 
 async def test_only_worker_killed(lonely: Stack, measured: Measured, paced_text: str) -> None:
@@ -284,15 +268,13 @@ async def test_tokenizer_killed_beside_one_worker(lonely: Stack, paced_text: str
     async with _crowd(lonely.edge) as crowd:
         await crowd.ask_all()
         tokenizer.kill()
-        complete, failed = _judge(await crowd.read_all(), paced_text)
+        _judge(await crowd.read_all(), paced_text)
     tokenizer.start()
 
     async def is_back() -> bool:
         return await _connections_seen(lonely.edge, tokenizer) > before
 
     await eventually(is_back, "the tokenizer is connected again", 30)
-    assert _STREAMS // 4 <= failed <= _STREAMS // 2
-    assert complete == _STREAMS - failed
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

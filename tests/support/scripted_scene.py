@@ -75,12 +75,19 @@ async def scripted_scene(
     tokenizers: int = 1,
     timing: FrameTiming | None = None,
     tracing: Tracing | None = None,
+    *,
+    continues: bool = False,
 ) -> AsyncIterator[Scene]:
-    """Start the peers and a backend, and greet on every stream."""
+    """Start the peers and a backend, and greet on every stream.
+
+    `continues`: the workers say that they go on behind what others generated.
+    """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         worker_peers = [await enter(scripted_worker()) for _ in range(workers)]
         tokenizer_peers = [await enter(scripted_tokenizer()) for _ in range(tokenizers)]
+        for peer in worker_peers:
+            peer.model.honoured_fields[:] = ["output_prefix_token_ids"] if continues else []
         backend = GrpcChatBackend(
             [peer.address for peer in worker_peers],
             [peer.address for peer in tokenizer_peers],

@@ -113,6 +113,8 @@ class EngineRequest:
     prompt_token_ids: Sequence[int]
     max_tokens: int
     output_prefix_token_ids: Sequence[int] = ()
+    output_index: int = 0
+    """Index of output 0 for its draws: that in the request which this one continues."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
     stop_token_ids: frozenset[int] = frozenset()
     ignore_eos: bool = False

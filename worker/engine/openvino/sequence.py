@@ -111,7 +111,7 @@ class Sequence:
         return Draw(
             sampling=request.sampling,
             seed=self.seed,
-            output_index=self.key - request.first_key,
+            output_index=request.output_index + self.key - request.first_key,
             position=self.num_output_tokens,
             banned_token_ids=request.stop_token_ids | self.end_token_ids if is_banned else None,
             adjustments=self.adjustments,

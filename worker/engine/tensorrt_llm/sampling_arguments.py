@@ -113,9 +113,16 @@ def check_continuation(request: EngineRequest) -> None:
 
     A guide would begin anew, as would the draws of a seed, and penalties of the output forget it.
     """
+    sampling = request.sampling
+    if request.output_index and sampling.seed is not None:
+        raise ServiceError(
+            errors_pb2.ERROR_REASON_UNSUPPORTED_PARAMETER,
+            "output_index cannot be combined with sampling.seed on the tensorrt_llm engine, whose "
+            "draws begin anew.",
+            "output_index",
+        )
     if not request.output_prefix_token_ids:
         return
-    sampling = request.sampling
     conflicts = {
         request.guide.param if request.guide else "guide": request.guide is not None,
         "sampling.seed": sampling.seed is not None,

@@ -1,0 +1,72 @@
+"""What a worker has said of its running outputs, so that each can go on elsewhere.
+
+A frame's arrays are kept as they came: one append a frame. An output's tokens are looked for only
+when it has lost its worker or its tokenizer, and then those of all outputs at once.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+_Frame = tuple[Sequence[int], Sequence[int], Sequence[int]]
+
+_FRAMES_BETWEEN_DROPS = 64
+
+
+class TokenLog:
+    """The frames since the oldest open output was begun; with nothing open it is empty.
+
+    Its size is bounded by what the outputs that run beside the oldest one bring while that runs,
+    about 16 bytes a token.
+    """
+
+    def __init__(self) -> None:
+        self._frames: deque[_Frame] = deque()
+        self._next = 0
+        """Number of the next frame; that of the first kept one is less by their count."""
+        self._begins: dict[int, int] = {}
+        """Open outputs by handle, in the order of their begins: the frames' number then."""
+        self._read: dict[int, list[int]] | None = None
+
+    def begin(self, handle: int) -> None:
+        """An output begins; its handle is above all before."""
+        self._begins[handle] = self._next
+
+    def end(self, handle: int) -> None:
+        """An output is over, and its tokens are of no use any more; unknown ones are ignored."""
+        self._begins.pop(handle, None)
+        if not self._begins:
+            self._frames.clear()
+            self._read = None
+
+    def add(self, handles: Sequence[int], counts: Sequence[int], token_ids: Sequence[int]) -> None:
+        """Keep a frame's parallel arrays, whose counts add up; they are not to be changed."""
+        if not self._begins:
+            return
+        self._frames.append((handles, counts, token_ids))
+        self._next += 1
+        self._read = None
+        if not self._next % _FRAMES_BETWEEN_DROPS:
+            self._drop()
+
+    def _drop(self) -> None:
+        oldest = next(iter(self._begins.values()))
+        while self._next - len(self._frames) < oldest:
+            self._frames.popleft()
+
+    def tokens_of(self, handle: int) -> list[int]:
+        """All that came of an open output; empty for one that is not open."""
+        if handle not in self._begins:
+            return []
+        if self._read is None:
+            self._read = self._read_all()
+        return self._read.get(handle, [])
+
+    def _read_all(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {handle: [] for handle in self._begins}
+        for handles, counts, token_ids in self._frames:
+            position = 0
+            for handle, count in zip(handles, counts, strict=True):
+                if handle in found:
+                    found[handle] += token_ids[position : position + count]
+                position += count
+        return found
