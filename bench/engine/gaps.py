@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.engine.load import Load, percentile
 from bench.engine.ours import ThroughGrpc
+from headrace.common.v1 import errors_pb2
 
 _DECODING = Load(sequences=8, prompt_tokens=32, new_tokens=2000)
 _ARRIVING = Load(sequences=1, prompt_tokens=2000, new_tokens=1)
@@ -34,7 +35,7 @@ async def measure_gaps(subject: ThroughGrpc, num_prompts: int, chance: random.Ra
         arriving = await subject.run(_ARRIVING.prompts(chance), 1)
         waits.append(1000 * arriving.prefill_seconds)
     end = time.perf_counter()
-    subject.link.abort(decoding.handles)
+    subject.link.abort(decoding.handles, errors_pb2.ERROR_REASON_CLIENT_CANCELLED)
     gaps = [1000 * gap for gap in decoding.timeline.gaps(begin, end)]
     return Gaps(
         prompts=num_prompts,
