@@ -1,12 +1,17 @@
 """The first text of an output is noted, and costs the others nothing."""
 
 from collections.abc import Callable
+from typing import Any
 
 from headrace.client.answer_events import ContentDelta, TokenLogprob
 from headrace.client.attempt_output import AttemptOutput
 from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.detokenize_pb2 import OutputDelta
 from tests.support.recording_consumer import RecordingConsumer
+
+
+SEATS: Any = (None, None)
+"""Nobody asks anything of the links here."""
 
 
 class Owner:
@@ -28,11 +33,11 @@ class Owner:
     def output_closed(self, output: AttemptOutput) -> None:
         raise AssertionError
 
-    def on_text_failure(self, error: ServiceError) -> None:
+    def on_text_failure(self, output: AttemptOutput, error: ServiceError) -> None:
         raise error
 
-    def on_tokenizer_lost(self, why: str) -> None:
-        raise AssertionError(why)
+    def on_tokenizer_lost(self, output: AttemptOutput) -> None:
+        raise AssertionError
 
     def fail(self, error: ServiceError) -> None:
         raise error
@@ -51,7 +56,7 @@ class KeepingConsumer(RecordingConsumer):
 def test_from_the_second_text_on_nothing_stands_in_between() -> None:
     """The consumer's own writer takes the place of the one that noted the first text."""
     owner, consumer = Owner(), KeepingConsumer()
-    output = AttemptOutput(owner, 0, 1, consumer)
+    output = AttemptOutput(owner, 0, 1, SEATS, consumer)
     assert (0, {0: ""}) == (owner.num_firsts, consumer.texts)
 
     output.write("a")
@@ -64,7 +69,7 @@ def test_from_the_second_text_on_nothing_stands_in_between() -> None:
 def test_first_events_are_noted_once() -> None:
     """Where the answer comes as events, the first of them is its first text."""
     owner, consumer = Owner(has_events=True), RecordingConsumer()
-    output = AttemptOutput(owner, 0, 1, consumer)
+    output = AttemptOutput(owner, 0, 1, SEATS, consumer)
     assert output.events is not None
     for text in ("a", "b"):
         output.events.add(OutputDelta(handle=1, content=text))
@@ -78,7 +83,7 @@ def test_first_log_probabilities_are_noted_once() -> None:
     """Texts that come with log probabilities are texts too."""
     owner = Owner(has_logprobs=True)
     consumer = RecordingConsumer()
-    output = AttemptOutput(owner, 0, 1, consumer)
+    output = AttemptOutput(owner, 0, 1, SEATS, consumer)
     assert output.logprobs is not None
     for text in ("a", "b"):
         output.logprobs._unwritten.append(TokenLogprob(text.encode(), -1.0, ()))
