@@ -148,6 +148,23 @@ async def test_a_lost_worker_ends_its_attempt_and_the_next_is_the_second() -> No
     assert generation.timeline.started is None
 
 
+async def test_a_second_attempt_that_cannot_be_sent_has_its_own_end() -> None:
+    """The request fails for what ended the first attempt, the second span for what ended it."""
+    recorder, consumer = SpanRecorder(), RecordingConsumer(delivers=False)
+    async with scripted_scene(workers=2, tracing=recorder) as scene:
+        _, first, _ = await running(scene, consumer)
+        other = scene.backend._workers[1 - scene.worker_streams.index(first)]
+        other._max_message_bytes = 1024
+        first.close()
+        await consumer.hears("error")
+
+        assert [
+            (1, "UNAVAILABLE", failed("worker_lost")),
+            (2, "INVALID_ARGUMENT", failed("request_too_large")),
+        ] == ends(generate_spans(recorder))
+    assert ["worker_lost"] == [error.label for error in consumer.errors]
+
+
 async def test_a_workers_failure_ends_the_attempt() -> None:
     """An error frame of the worker's is the attempt's status."""
     recorder, consumer = SpanRecorder(), RecordingConsumer()

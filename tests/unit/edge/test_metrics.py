@@ -160,6 +160,21 @@ async def test_what_is_not_taken_is_a_refusal(document: Any, error: Any, reason:
         assert [] == figures.labels("gen_ai_server_request_duration_seconds_count")
 
 
+async def test_what_was_taken_up_is_no_refusal() -> None:
+    """An answer that breaks off for want of room had been taken: a failure, and no refusal."""
+
+    def play(generation: FakeGeneration) -> None:
+        generation.start()
+        generation.fail(ServiceError(errors_pb2.ERROR_REASON_OVERLOADED, "full"))
+
+    async with counting_edge(FakeBackend(play=play)) as figures:
+        await ask(figures.edge.port, HELLO)
+        await figures.settled()
+
+        assert [] == figures.labels("headrace_edge_refusals_total")
+        assert 1 == figures.value("headrace_edge_failures_total", reason="overloaded")
+
+
 async def test_an_engines_failure_is_no_refusal() -> None:
     """What was taken and failed is counted as a failure alone."""
     error = ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, "broken")

@@ -212,6 +212,21 @@ async def test_an_error_frame_fails_a_stream_that_began_well() -> None:
     assert "headrace.detokenize.flush_seconds" not in chat.attributes
 
 
+async def test_of_two_outputs_one_may_have_ended() -> None:
+    """Its reason is told, and no flush: that is the time from the last end to the last text."""
+
+    def play(generation: FakeGeneration) -> None:
+        generation.start()
+        generation.finish(1, "length")
+        generation.fail(ServiceError(errors_pb2.ERROR_REASON_WORKER_LOST, "lost"))
+
+    recorder, _ = await spans_of(FakeBackend(play=play), {**HELLO, "n": 2}, status=502)
+    found = only(recorder, CHAT_NAME).attributes
+
+    assert ["length"] == found["gen_ai.response.finish_reasons"]
+    assert "headrace.detokenize.flush_seconds" not in found
+
+
 async def test_an_unknown_method_and_path_make_no_name_of_their_own() -> None:
     """Names of spans stay few, whatever is asked for."""
     recorder = SpanRecorder()
