@@ -9,7 +9,6 @@ from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.detokenize_pb2 import OutputDelta
 from tests.support.recording_consumer import RecordingConsumer
 
-
 SEATS: Any = (None, None)
 """Nobody asks anything of the links here."""
 
