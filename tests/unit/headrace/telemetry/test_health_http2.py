@@ -114,6 +114,25 @@ def test_refused_calls(told: ToldHealth, path: str, body: bytes, code: str) -> N
     assert peer.statuses[peer.call(CHECK)] == [NOT_SERVING]
 
 
+def test_the_rest_of_a_refused_request_is_not_waited_for(told: ToldHealth) -> None:
+    """The stream is given up on both sides, whatever the client still meant to send."""
+    peer = Peer(told)
+    long, unknown = peer.begin(CHECK), peer.begin("/a.B/C")
+    peer.client.send_data(long, bytes(1025))
+    peer.exchange()
+
+    assert peer.reset == {long, unknown}
+    assert not peer.server.is_waiting
+
+
+def test_room_for_bodies_comes_back(told: ToldHealth) -> None:
+    """A connection may carry more than its window, request after request."""
+    peer = Peer(told)
+    codes = {peer.headers[peer.call(CHECK, bytes(1000))]["grpc-status"] for _ in range(100)}
+
+    assert codes == {"3"}
+
+
 def test_what_is_no_grpc_is_no_media_type(told: ToldHealth) -> None:
     """Pages are HTTP/1.1's."""
     peer = Peer(told)

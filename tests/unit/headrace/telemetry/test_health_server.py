@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import pytest
 
 from headrace.telemetry.health_page import Phase
-from headrace.telemetry.health_server import MAX_CONNECTIONS, Patience, serve_health
+from headrace.telemetry.health_server import (
+    MAX_CONNECTIONS,
+    Connection,
+    Crowd,
+    Patience,
+    serve_health,
+)
 from tests.support.health_pages import ToldHealth, told_health
 
 GET = b"GET /health HTTP/1.1\r\n\r\n"
@@ -150,6 +156,32 @@ async def test_who_takes_no_answers_is_not_read_and_then_closed() -> None:
         with pytest.raises(ConnectionError):
             await ask_without_end(writer)
         assert await it.status() == 200
+
+
+def test_nothing_is_read_from_who_takes_nothing() -> None:
+    """Reading stops with the first answer that finds no room, and goes on when there is some."""
+
+    class Transport(asyncio.Transport):
+        is_read = True
+
+        def pause_reading(self) -> None:
+            self.is_read = False
+
+        def resume_reading(self) -> None:
+            self.is_read = True
+
+        def is_closing(self) -> bool:
+            return False
+
+    with told_health() as told:
+        connection, transport = Connection(Crowd(told.view, Patience())), Transport()
+        connection.connection_made(transport)
+        connection.pause_writing()
+        assert not transport.is_read
+        connection.tick(time.monotonic())
+        assert not transport.is_read
+        connection.resume_writing()
+        assert transport.is_read
 
 
 async def test_a_flood_on_one_connection_is_read_slowly() -> None:
