@@ -189,13 +189,18 @@ def _phase_faults(span: SeenSpan, phases: Sequence[SeenSpan]) -> Iterator[str]:
 
 
 def first_chunk_faults(spans: Sequence[SeenSpan]) -> list[str]:
-    """The first chunk reaches the client after queue and prefill of the attempt that made it."""
+    """The first chunk reaches the client after queue and prefill of the attempt that made it.
+
+    A worker that was killed told nothing of its decoding: then there is nothing to compare with.
+    """
     faults = []
     for chat in spans:
         seconds = chat.attributes.get(names.RESPONSE_TIME_TO_FIRST_CHUNK)
         if seconds is None:
             continue
-        until_decode = [s.start_ns for s in spans if s.name == names.DECODE_PHASE]
+        attempts = [s.attributes.get(names.ATTEMPT) for s in spans]
+        has_first = 2 not in attempts or len([s for s in spans if s.name == names.DECODE_PHASE]) > 1
+        until_decode = [s.start_ns for s in spans if has_first and s.name == names.DECODE_PHASE]
         if until_decode and chat.start_ns + seconds * 1e9 < min(until_decode) - SLACK_NS:
             faults.append(f"{chat.name}: the first chunk after {seconds} s, before any decoding")
         if seconds > chat.seconds:

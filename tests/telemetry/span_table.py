@@ -327,11 +327,6 @@ def _moved(asked: Asked) -> Row:
     return http(asked, 200, chat(asked, render(), *attempts))
 
 
-def _lost_amid(asked: Asked) -> Row:
-    attempt = generate(asked, failed=_LOST, reached=False)
-    return http(asked, 200, chat(asked, render(), attempt, failed=_LOST), failed=_LOST)
-
-
 _BROKEN = Failed("engine_failure", "INTERNAL")
 
 
@@ -368,7 +363,7 @@ SCENARIOS: Mapping[str, Callable[[Asked], Row]] = {
     "moved to another worker": _moved,
     "engine fails": _engine_failed,
     "lost before the first token": _retried,
-    "lost amid the answer": _lost_amid,
+    "lost amid the answer": _retried,
 }
 """By name, what becomes of a request."""
 
