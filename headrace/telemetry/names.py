@@ -20,7 +20,8 @@ DECODE_PHASE: Final = "decode"
 
 # Every span that failed.
 ERROR_TYPE: Final = "error.type"
-"""A reason's label of the error table, such as `worker_lost`; `client_cancelled` for who left."""
+"""A reason's label of the error table, such as `worker_lost`; `client_cancelled` for who left,
+and on the edge's server span `slow_reader` for who was dropped."""
 
 # HTTP, server span.
 HTTP_METHOD: Final = "http.request.method"
