@@ -245,17 +245,17 @@ async def test_aborts_while_guides_are_compiled(subject: Subject) -> None:
 
 async def test_random_schemas(subject: Subject) -> None:
     """Of a dozen every answer validates, was cut, or its schema was refused by name."""
-    await _validate_schemas(subject, range(12))
+    await _validate_schemas(subject, range(12), least_whole=0.6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 async def test_many_random_schemas(subject: Subject) -> None:
     """The same of 500."""
-    await _validate_schemas(subject, range(1000, 1500))
+    await _validate_schemas(subject, range(1000, 1500), least_whole=0.7)
 
 
-async def _validate_schemas(subject: Subject, seeds: range) -> None:
+async def _validate_schemas(subject: Subject, seeds: range, *, least_whole: float) -> None:
     _needs(subject, "json_schema")
     whole = refused = 0
     for begin in range(0, len(seeds), 12):
@@ -274,7 +274,7 @@ async def _validate_schemas(subject: Subject, seeds: range) -> None:
                 text = subject.decode(sink.token_ids[request.first_key])
                 jsonschema.validate(json.loads(text), schema)
                 whole += 1
-    assert whole >= 0.6 * len(seeds)
+    assert whole >= least_whole * len(seeds)
     assert refused <= 0.15 * len(seeds)
 
 
