@@ -170,7 +170,9 @@ async def test_left_in_decode(registry: ModelRegistry) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_engine_fails(registry: ModelRegistry, stream: bool) -> None:
     """An engine that fails amid the answer: decoding failed, and all that waited for it."""
-    async with _scene(registry, engine_type=_NoticingBreakingEngine) as scene:
+    # Slow enough that the first text is out before the third token breaks it.
+    slow = PacedSettings(tokens_per_second=20)
+    async with _scene(registry, slow, engine_type=_NoticingBreakingEngine) as scene:
         scene.ask(max_tokens=6, stream=stream)
         response = await scene.client.response()
         assert response.status == (200 if stream else 500)
