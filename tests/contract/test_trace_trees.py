@@ -1,7 +1,8 @@
 """One trace over all services, in one process: the trees of tests/telemetry without a collector."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from worker.engine.seam import EngineRequest, EventSink
 from worker.request_report import RequestReports
 
 _CALLER = TraceContext(f"00-{'a' * 32}-{'b' * 16}-01")
+_END_SECONDS = 10.0
 _SLOW = PacedSettings(prefill_tokens_per_second=0.1, max_running_outputs=1)
 
 
@@ -84,7 +86,10 @@ class _Scene:
         def is_over() -> bool:
             return len(self.recorder.spans) >= tree.size and not self.recorder.unended
 
-        await wait_until(is_over)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await wait_until(is_over)
+        assert not self.recorder.unended
         spans = [from_recorder(s, self.services[s.span_id]) for s in self.recorder.spans]
         faults = differences(spans, [tree], _CALLER.traceparent[36:52])
         assert not faults, "\n".join(faults)

@@ -165,7 +165,9 @@ async def test_nobody_left(open_stack: OpenStack) -> None:
 def broken(open_stack: OpenStack, collector: Collector) -> Iterator[TracedStack]:
     """A worker whose engine fails every output at its third token."""
     settings = WorkerSettings(engine="paced", port=0, telemetry=telemetry(collector.endpoint))
-    engine = BreakingEngine(open_model_directory(resolve_model(MODEL)), PacedSettings())
+    # Slow enough for the first token's text to be out before the engine fails.
+    slow = PacedSettings(tokens_per_second=5)
+    engine = BreakingEngine(open_model_directory(resolve_model(MODEL)), slow)
     with threaded_worker(settings, engine) as worker, open_stack("traced-broken") as stack:
         stack.start_backend([])
         stack.workers.append(cast(Service, worker))
