@@ -362,7 +362,8 @@ class RunningGeneration:
         self._placement.route(handle, output.handle)
 
     def _end_attempt(self, error: ServiceError) -> None:
-        self._placement.count_retry(error)
+        if self._spans.is_open:
+            self._placement.count_retry(error)
         self._spans.end(error, sum(self.usage.completion_tokens))
 
     def on_tokenizer_lost(self, output: AttemptOutput) -> None:

@@ -148,6 +148,24 @@ async def test_a_lost_worker_ends_its_attempt_and_the_next_is_the_second() -> No
     assert generation.timeline.started is None
 
 
+async def test_an_attempt_that_begins_anew_is_one_retry() -> None:
+    """Tokens that no other worker can go on behind are forgotten, and counted as one loss."""
+    recorder, consumer = SpanRecorder(), RecordingConsumer(delivers=False)
+    async with scripted_scene(workers=2, tracing=recorder) as scene:
+        _, first, submission = await running(scene, consumer)
+        await first.send(wrk.start(submission.first_handle))
+        await first.send(wrk.tokens(submission.first_handle, 11))
+        await scene.tokenizer.read_until("token_ids")
+        await scene.tokenizer.send(tok.text(submission.first_handle, "half", 1))
+        await consumer.hears("text")
+        first.close()
+        await scene.serving_worker(2)
+
+        assert {"worker_lost": 1} == scene.backend.retries
+        (ended, _) = recorder.named(names.GENERATE_METHOD)
+        assert (failed("worker_lost"), 1) == (ended.error, ended.attributes[names.OUTPUT_TOKENS])
+
+
 async def test_a_second_attempt_that_cannot_be_sent_has_its_own_end() -> None:
     """The request fails for what ended the first attempt, the second span for what ended it."""
     recorder, consumer = SpanRecorder(), RecordingConsumer(delivers=False)
