@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from headrace.client.answers import (
     AnswerConsumer,
@@ -27,6 +26,7 @@ from headrace.client.answers import (
 from headrace.client.attempt_output import AttemptOutput
 from headrace.client.attempt_spans import AttemptSpans
 from headrace.client.finish import finish_reason
+from headrace.client.placement import Placement
 from headrace.client.requests import (
     continued,
     detokenize_open,
@@ -34,13 +34,11 @@ from headrace.client.requests import (
     reached_end,
 )
 from headrace.client.span_ends import cancelled
-from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP, FinishReason
 from headrace.rpc.errors import ServiceError, error_from_failure
 from headrace.rpc.frame_stream import FrameViolationError
-from headrace.telemetry.spans import Tracing
 from headrace.worker.v1.generation_pb2 import Started, Terminal
 
 _MOVABLE = frozenset({errors_pb2.ERROR_REASON_DRAINING, errors_pb2.ERROR_REASON_OVERLOADED})
@@ -72,32 +70,6 @@ def _terminal_error(terminal: Terminal) -> ServiceError:
         f"The worker ended the answer for a reason that is not known here: "
         f"{terminal.finish_reason}.",
     )
-
-
-class Placement(Protocol):
-    """Chooses where a request goes."""
-
-    @property
-    def tracing(self) -> Tracing:
-        """Makes the spans of attempts."""
-
-    def count_retry(self, error: ServiceError) -> None:
-        """A request, or an output of it, is tried elsewhere because of `error`."""
-
-    def place_worker(self, prompt: RenderedPrompt, avoided: frozenset[WorkerLink]) -> WorkerLink:
-        """A worker that is not avoided; raises ServiceError when there is none."""
-
-    def place_tokenizer(self, prompt: RenderedPrompt) -> TokenizerLink:
-        """A tokenizer; raises ServiceError when there is none."""
-
-    def next_handles(self, count: int) -> int:
-        """The first of `count` new handles."""
-
-    def route(self, worker_handle: int, handle: int) -> None:
-        """Tokens of an output at its worker are from now on those of `handle` at its tokenizer."""
-
-    def unroute(self, worker_handle: int) -> None:
-        """No tokens of the output are to come; to be called once for each."""
 
 
 class RunningGeneration:
