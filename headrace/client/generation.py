@@ -25,7 +25,7 @@ from headrace.client.answers import (
 )
 from headrace.client.attempt_output import AttemptOutput
 from headrace.client.attempt_spans import AttemptSpans
-from headrace.client.finish import finish_reason
+from headrace.client.finish import finish_reason, terminal_error
 from headrace.client.placement import Placement
 from headrace.client.requests import (
     continued,
@@ -37,7 +37,7 @@ from headrace.client.span_ends import cancelled
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
 from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH, FINISH_REASON_STOP, FinishReason
-from headrace.rpc.errors import ServiceError, error_from_failure
+from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
 from headrace.worker.v1.generation_pb2 import Started, Terminal
 
@@ -58,17 +58,6 @@ def _lost(*, is_final: bool = False) -> ServiceError:
         errors_pb2.ERROR_REASON_WORKER_LOST,
         "The server that was generating this answer was lost.",
         is_final=is_final,
-    )
-
-
-def _terminal_error(terminal: Terminal) -> ServiceError:
-    """What a terminal says that is no known end."""
-    if terminal.HasField("failure"):
-        return error_from_failure(terminal.failure)
-    return ServiceError(
-        errors_pb2.ERROR_REASON_ENGINE_FAILURE,
-        f"The worker ended the answer for a reason that is not known here: "
-        f"{terminal.finish_reason}.",
     )
 
 
@@ -180,7 +169,7 @@ class RunningGeneration:
         if terminal.finish_reason in _KNOWN_REASONS:
             self._close_text(output, terminal.finish_reason)
             return
-        error = _terminal_error(terminal)
+        error = terminal_error(terminal)
         if output.is_continued and error.param in _CONTINUING:
             self._begin_anew(self._cause or error, frozenset())
         elif error.reason in _MOVABLE:
