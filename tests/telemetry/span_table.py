@@ -327,6 +327,11 @@ def _moved(asked: Asked) -> Row:
     return http(asked, 200, chat(asked, render(), *attempts))
 
 
+def _ended_by_loss(asked: Asked) -> Row:
+    attempt = generate(asked, failed=_LOST, reached=False)
+    return http(asked, 200, chat(asked, render(), attempt, failed=_LOST), failed=_LOST)
+
+
 _BROKEN = Failed("engine_failure", "INTERNAL")
 
 
@@ -364,6 +369,7 @@ SCENARIOS: Mapping[str, Callable[[Asked], Row]] = {
     "engine fails": _engine_failed,
     "lost before the first token": _retried,
     "lost amid the answer": _retried,
+    "ended by a loss": _ended_by_loss,
 }
 """By name, what becomes of a request."""
 

@@ -112,6 +112,27 @@ async def test_amid_the_answer(stack: TracedStack) -> None:
     await stack.check("lost amid the answer", Asked(stream=True), trace)
 
 
+async def test_amid_the_answer_of_the_only_worker(open_stack: OpenStack) -> None:
+    """Nobody to go on after the first text: an error frame, one attempt, all of it an error."""
+    with open_stack("traced-only-worker") as stack:
+        stack.start_backend([WorkerSettings(engine="paced")])
+        stack.add_edge()
+        trace, answer = CallersTrace(), Answer()
+        body = chat_body(max_tokens=2000, stream=True)
+        asking = asyncio.create_task(ask_traced(stack.edge, body, trace, into=answer))
+
+        async def has_text() -> bool:
+            return answer.has_text
+
+        await eventually(has_text, "the answer has begun")
+        stack.workers[0].kill()
+        await asking
+
+        assert answer.status == 200
+        assert answer.error is not None
+        await stack.check("ended by a loss", Asked(stream=True), trace)
+
+
 async def test_tokenizer_lost_while_it_renders(stack: TracedStack) -> None:
     """The other tokenizer renders: two calls, the first one lost."""
     tokenizer = stack.tokenizers[0]
