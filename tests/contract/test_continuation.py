@@ -116,6 +116,7 @@ async def test_outputs_go_on_one_by_one_with_their_own_index() -> None:
             await second.send(wrk.tokens(again[index].first_handle, 40 + index))
             await second.send(wrk.end(again[index].first_handle))
             handle = {1: two, 2: three}[index]
+            await scene.tokenizer.read_until("closes", index + 1)
             frame = tok.text(handle, f"text {index}", known + 1)
             frame.closed_handles.append(handle)
             await scene.tokenizer.send(frame)
