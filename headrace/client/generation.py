@@ -242,18 +242,21 @@ class RunningGeneration:
         if output.worker is None:
             return
         avoided = frozenset({output.worker})
-        if output.is_continued:
-            output.num_refusals += 1
-            is_last = output.num_refusals > 1
-        else:
-            is_last, self._was_refused = self._was_refused, True
-        if is_last:
-            self.fail(error)
-        elif any(each.known_token_ids for each in self._open.values()):
+        outputs = list(self._open.values())
+        if not self._is_untouched(outputs):
+            # What it gives up of its own it has not refused to go on with.
+            output.num_refusals += bool(output.num_moves)
             output.leave_worker()
-            self._move([output], error, avoided)
+            outputs = [output]
+        if output.num_refusals > 1:
+            self.fail(error)
         else:
-            self._move(list(self._open.values()), error, avoided)
+            self._move(outputs, error, avoided)
+
+    def _is_untouched(self, outputs: Sequence[AttemptOutput]) -> bool:
+        """Whether these are all of the request's outputs, of which no worker has said anything."""
+        is_whole = len(outputs) == self._options.n
+        return is_whole and not any(output.known_token_ids for output in outputs)
 
     def _move(
         self, outputs: Sequence[AttemptOutput], error: ServiceError, avoided: frozenset[WorkerLink]
@@ -262,14 +265,16 @@ class RunningGeneration:
         self._cause = error
         if any(output.num_moves >= _MOST_MOVES for output in outputs):
             self.fail(error)
-        elif len(outputs) == self._options.n and not any(o.known_token_ids for o in outputs):
+        elif self._is_untouched(outputs):
             self._begin_anew(error, avoided)
         else:
             self._continue(outputs, error, avoided)
 
     def _begin_anew(self, error: ServiceError, avoided: frozenset[WorkerLink]) -> None:
-        """Forget all that was said, unless the client has some of it."""
-        if self._consumer.has_delivered:
+        """Forget all that was said, unless the client has some of it; for a refusal only once."""
+        was_refused, is_refused = self._was_refused, error.reason in _MOVABLE
+        self._was_refused = was_refused or is_refused
+        if self._consumer.has_delivered or (was_refused and is_refused):
             self.fail(error)
             return
         self._end_attempt(error)

@@ -35,7 +35,8 @@ class TokenJoin:
     def __init__(self, fail: Callable[[ServiceError], None]) -> None:
         self._fail = fail
         self._unspelled: deque[_Said] = deque()
-        self._spelled: list[_Said] = []  # since the last write, whose text may still be missing
+        # Since the last write, whose text may still be missing: and whether it has any.
+        self._spelled: list[tuple[_Said, bool]] = []
         self._unwritten: deque[TokenLogprob] = deque()
         self._num_spelled = 0
         self._has_failed = False
@@ -54,7 +55,6 @@ class TokenJoin:
             return
         self._num_spelled += len(lengths)
         known = [unspelled.popleft() for _ in lengths]
-        self._spelled += known
         num_tops = sum(len(said.top_logprobs) for said in known)
         if num_tops != len(entry.alternative_lengths) or not _fits(entry):
             self._refuse(f"the bytes do not fit {len(known)} tokens with {num_tops} alternatives")
@@ -63,20 +63,23 @@ class TokenJoin:
         alternatives = iter(_parts(entry.alternatives, entry.alternative_lengths))
         for raw, said in zip(spelled, known, strict=True):
             top = tuple((next(alternatives), each) for each in said.top_logprobs)
+            self._spelled.append((said, bool(raw)))
             if raw:
                 self._unwritten.append(TokenLogprob(raw, said.logprob, top))
 
     def rewind(self, released_tokens: int) -> TokenAlternatives:
         """Another tokenizer spells all tokens behind the released ones, those known so far too.
 
-        Returns the alternatives of those that are known, for it to spell them.
+        Released tokens that were not yet taken stay. Returns the alternatives of those that are
+        known behind them, for it to spell them.
         """
         again = self._num_spelled - released_tokens
-        if again > 0:
-            self._unspelled.extendleft(reversed(self._spelled[-again:]))
+        for said, has_text in reversed(self._spelled[-again:] if again > 0 else ()):
+            self._unspelled.appendleft(said)
+            if has_text and self._unwritten:
+                self._unwritten.pop()
         self._num_spelled = released_tokens
         self._spelled = []
-        self._unwritten.clear()
         return TokenAlternatives(
             counts=[len(said.top_token_ids) for said in self._unspelled],
             token_ids=[each for said in self._unspelled for each in said.top_token_ids],
