@@ -12,6 +12,7 @@ from edge.metrics import EdgeMetrics
 from edge.settings import AdmissionSettings, BackendSettings, EdgeSettings
 from headrace.client.answers import ChatBackend
 from headrace.client.backend import GrpcChatBackend
+from headrace.client.resolver import NameLookup
 from headrace.rpc.bearer import OwnKeyFile
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.limits import FrameTiming
@@ -53,6 +54,7 @@ async def open_grpc_backend(
         timing,
         credentials,
         telemetry.tracing,
+        NameLookup(every_seconds=settings.resolve_seconds),
     )
     telemetry.metrics.watch_peers(lambda: backend.figures)
     await backend.start()

@@ -9,7 +9,7 @@ from headrace.client.figures import ClientFigures
 
 
 class PeerCollector(Collector):
-    """Frames and their tokens, peers by state, retries; plain numbers, never counted twice."""
+    """Frames and their tokens, peers by state, look-ups, retries; plain numbers, counted once."""
 
     def __init__(self, figures: Callable[[], ClientFigures]) -> None:
         self._figures = figures
@@ -30,6 +30,11 @@ class PeerCollector(Collector):
         peers = GaugeMetricFamily(
             "headrace_edge_peers", "Workers and tokenizers by state.", labels=("kind", "state")
         )
+        lookups = CounterMetricFamily(
+            "headrace_edge_failed_lookups",
+            "Look-ups of workers' and tokenizers' names that failed or found nothing.",
+            labels=("kind",),
+        )
         for kind, figure in figures.peers.items():
             frames.add_metric((kind, "sent"), figure.frames_sent)
             frames.add_metric((kind, "received"), figure.frames_received)
@@ -37,6 +42,7 @@ class PeerCollector(Collector):
                 tokens.add_metric((kind, direction), count)
             for state, count in figure.states.items():
                 peers.add_metric((kind, state), count)
+            lookups.add_metric((kind,), figure.failed_lookups)
         retries = CounterMetricFamily(
             "headrace_edge_retries",
             "Renderings and generations that were tried once more, by the first try's reason.",
@@ -44,4 +50,4 @@ class PeerCollector(Collector):
         )
         for reason, count in figures.retries.items():
             retries.add_metric((reason,), count)
-        yield from (frames, tokens, peers, retries)
+        yield from (frames, tokens, peers, lookups, retries)

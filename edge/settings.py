@@ -89,9 +89,11 @@ class BackendSettings(SettingsGroup):
     """The services behind."""
 
     tokenizer_addresses: tuple[str, ...] = Field(default=("127.0.0.1:50052",), min_length=1)
-    """Addresses of tokenizer services, host:port."""
+    """Addresses of tokenizer services, host:port; every address of a name is one."""
     worker_addresses: tuple[str, ...] = Field(default=("127.0.0.1:50061",), min_length=1)
-    """Addresses of workers, host:port."""
+    """Addresses of workers, host:port; every address of a name is one."""
+    resolve_seconds: float = Field(default=2.0, ge=0.1, le=300)
+    """How often names among these addresses are looked up, in seconds."""
     render_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
     """Longest time that rendering a prompt may take, in seconds."""
     request_timeout_seconds: float = Field(default=3600.0, gt=0, le=86400)

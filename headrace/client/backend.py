@@ -11,10 +11,12 @@ from typing import Protocol, TypeVar
 
 from headrace.client.answers import AnswerConsumer, GenerationOptions, RenderedPrompt, ServedModel
 from headrace.client.conversation import function_schemas, render_request
-from headrace.client.figures import ClientFigures, peer_figures
+from headrace.client.figures import ClientFigures
 from headrace.client.generation import RunningGeneration
+from headrace.client.peer_links import PeerLinks
 from headrace.client.prompt_request import PromptRequest
 from headrace.client.render_spans import RenderSpans
+from headrace.client.resolver import NameLookup
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
@@ -47,7 +49,7 @@ _RETRIED_RENDER = frozenset(
 
 
 class GrpcChatBackend:
-    """Implements `ChatBackend` over gRPC; addresses are host:port.
+    """Implements `ChatBackend` over gRPC; addresses are host:port, each address of a name a peer.
 
     `start` begins to connect and returns at once; `stop` ends every stream.
     """
@@ -59,45 +61,61 @@ class GrpcChatBackend:
         timing: FrameTiming | None = None,
         credentials: PeerCredentials | None = None,
         tracing: Tracing | None = None,
+        lookup: NameLookup | None = None,
     ) -> None:
-        timing = timing or FrameTiming()
+        """`lookup`: how names in addresses are followed."""
+        timing, lookup = timing or FrameTiming(), lookup or NameLookup()
+        credentials = credentials or PeerCredentials()
         self.tracing = tracing or NoTracing()
         """Part of Placement."""
         self.retries: dict[str, int] = {}
         """Requests that were tried once more, by the reason's label."""
         identity = Identity()
-        self._workers = [
-            WorkerLink(address, identity, timing, self, credentials) for address in worker_addresses
-        ]
-        self._tokenizers = [
-            TokenizerLink(address, identity, timing, credentials) for address in tokenizer_addresses
-        ]
-        self._links: list[WorkerLink | TokenizerLink] = [*self._workers, *self._tokenizers]
+
+        def open_worker(address: str, name: str | None) -> WorkerLink:
+            shown = credentials if name is None else credentials.named(name)
+            return WorkerLink(address, identity, timing, self, shown)
+
+        def open_tokenizer(address: str, name: str | None) -> TokenizerLink:
+            shown = credentials if name is None else credentials.named(name)
+            return TokenizerLink(address, identity, timing, shown)
+
+        self._worker_peers = PeerLinks(worker_addresses, open_worker, lookup)
+        self._tokenizer_peers = PeerLinks(tokenizer_addresses, open_tokenizer, lookup)
         self._next_handle = 1
         self._routes: dict[int, int] = {}
         """Of outputs that go on elsewhere: the handle at the worker, and that at the tokenizer."""
         self._next_pick = 0
         self._created = int(time.time())
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to connect to every peer, for as long as the backend lives."""
-        self._tasks = [asyncio.create_task(link.run()) for link in self._links]
+        self._worker_peers.start()
+        self._tokenizer_peers.start()
 
     async def stop(self) -> None:
         """End every stream and close every channel."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for link in self._links:
-            await link.close()
+        await asyncio.gather(self._worker_peers.stop(), self._tokenizer_peers.stop())
+
+    @property
+    def _workers(self) -> tuple[WorkerLink, ...]:
+        return self._worker_peers.open
+
+    @property
+    def _tokenizers(self) -> tuple[TokenizerLink, ...]:
+        return self._tokenizer_peers.open
+
+    @property
+    def _links(self) -> tuple[WorkerLink | TokenizerLink, ...]:
+        return (*self._workers, *self._tokenizers)
 
     async def ready(self) -> None:
         """Return when some model can be asked for.
 
-        Raises ServiceError when a peer refuses the key, and when every peer is connected and they
-        have no model in common.
+        Raises ServiceError when a peer refuses the key, and when every peer is found and connected
+        and they have no model in common.
         """
+        all_peers = (self._worker_peers, self._tokenizer_peers)
         while not self.is_ready:
             away = self._away()
             refusing = next((link for link in away if link.refused.is_set()), None)
@@ -107,12 +125,13 @@ class GrpcChatBackend:
                     f"{refusing.kind} {refusing.address} does not know the API key",
                 )
             events = [event for link in away for event in (link.connected, link.refused)]
-            waits = [asyncio.ensure_future(event.wait()) for event in events]
-            if not waits:
+            if not away and all(peers.is_complete for peers in all_peers):
                 raise ServiceError(
                     errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER,
                     "the workers and tokenizers have no model and tokenizer in common",
                 )
+            events += [peers.changed for peers in all_peers]
+            waits = [asyncio.ensure_future(event.wait()) for event in events]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -136,8 +155,8 @@ class GrpcChatBackend:
     def figures(self) -> ClientFigures:
         """What has been counted since the start; on any thread."""
         peers = {
-            WorkerLink.kind: peer_figures(link.figures for link in self._workers),
-            TokenizerLink.kind: peer_figures(link.figures for link in self._tokenizers),
+            WorkerLink.kind: self._worker_peers.figures,
+            TokenizerLink.kind: self._tokenizer_peers.figures,
         }
         return ClientFigures(peers, dict(self.retries))
 

@@ -31,6 +31,7 @@ from headrace.client.prompt_request import (
     PromptRequest,
     ToolChoice,
 )
+from headrace.client.resolver import NameLookup
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.bearer import OwnKey
 from headrace.rpc.credentials import PeerCredentials
@@ -53,10 +54,12 @@ def _keep_stdout_clean() -> None:
 class HeadraceClient:
     """Talks to workers and tokenizers; addresses are host:port. Use it as a context manager.
 
+    A host that is a name stands for all its addresses, each a peer, as they come and go.
+
     Raises StartError for TLS files that cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all but the addresses are options, given by name)
         self,
         worker_addresses: Sequence[str],
         tokenizer_addresses: Sequence[str],
@@ -65,8 +68,12 @@ class HeadraceClient:
         tls: ClientTlsSettings | None = None,
         api_key: str | None = None,
         tracing: Tracing | None = None,
+        lookup: NameLookup | None = None,
     ) -> None:
-        """`api_key` is shown to workers and tokenizers that demand one; `tracing` makes spans."""
+        """`api_key` is shown to workers and tokenizers that demand one; `tracing` makes spans.
+
+        `lookup` is how names in addresses are followed; None = as the machine does, every 2 s.
+        """
         credentials = PeerCredentials(tls, OwnKey(api_key))
         self._tracing = tracing or NoTracing()
         self._backend = GrpcChatBackend(
@@ -74,6 +81,7 @@ class HeadraceClient:
             tokenizer_addresses,
             credentials=credentials,
             tracing=self._tracing,
+            lookup=lookup,
         )
         self._connect_timeout_seconds = connect_timeout_seconds
 

@@ -1,6 +1,6 @@
 """What the client counts, for whoever shows it: plain numbers, readable on any thread."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -28,13 +28,19 @@ class PeerFigures:
     frames_received: int = 0
     tokens: dict[Direction, int] = field(default_factory=dict)
     states: dict[LinkState, int] = field(default_factory=lambda: dict.fromkeys(LINK_STATES, 0))
+    failed_lookups: int = 0
+    """Of the names of such peers."""
 
     def add(self, link: LinkFigures) -> None:
         """Count one more peer."""
+        self.count(link)
+        self.states[link.state] += 1
+
+    def count(self, link: LinkFigures) -> None:
+        """Count what went to and from a peer that is none any more."""
         self.frames_sent += link.frames_sent
         self.frames_received += link.frames_received
         self.tokens[link.direction] = self.tokens.get(link.direction, 0) + link.tokens
-        self.states[link.state] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +57,14 @@ def peer_figures(links: Iterable[LinkFigures]) -> PeerFigures:
     for link in links:
         figures.add(link)
     return figures
+
+
+def link_sum(links: Sequence[LinkFigures]) -> LinkFigures:
+    """What connections of one kind that are over have counted together; at least one."""
+    return LinkFigures(
+        state="away",
+        frames_sent=sum(link.frames_sent for link in links),
+        frames_received=sum(link.frames_received for link in links),
+        direction=links[0].direction,
+        tokens=sum(link.tokens for link in links),
+    )

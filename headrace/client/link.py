@@ -72,12 +72,20 @@ class Link(Generic[In, Out]):
         """Set while the peer is connected, for whoever waits for that."""
         self.refused = asyncio.Event()
         """Set once the peer has refused this process's key."""
+        self.is_left = False
+        """Nothing new is given to it, and its stream, once ended, is not opened again."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Its stream is open, and what it serves is known."""
+        return self._is_connected
 
     @property
     def is_serving(self) -> bool:
         """Requests may be given to it."""
         stream = self._stream
-        return self._is_connected and stream is not None and not stream.peer_draining
+        is_open = self._is_connected and stream is not None and not stream.peer_draining
+        return is_open and not self.is_left
 
     @property
     def figures(self) -> LinkFigures:
@@ -131,10 +139,13 @@ class Link(Generic[In, Out]):
             self._stream.wake()
 
     async def run(self) -> None:
-        """Keep the peer connected until cancelled."""
+        """Keep the peer connected until cancelled, or until it is lost after it was left."""
         backoff, limit = _FIRST_BACKOFF_SECONDS, _FIRST_CONTACT_BACKOFF_SECONDS
         while True:
             why = await self._supervised()
+            if self.is_left:
+                _log.info("peer_closed", kind=self.kind, address=self.address, why=why)
+                return
             if self._was_connected:
                 backoff, limit = _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS
                 _log.warning("peer_lost", kind=self.kind, address=self.address, why=why)

@@ -4,6 +4,7 @@ A running connection keeps what it began with. A server takes the newest files a
 client takes them when it connects anew. TLS 1.2 and later: gRPC speaks nothing older.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,13 @@ class PeerCredentials:
         """What is shown with every call."""
         self._settings = settings or ClientTlsSettings()
         self._files = _client_files(self._settings)
+        self._name = self._settings.server_name
+
+    def named(self, host: str) -> "PeerCredentials":
+        """The same, for a peer whose address stands for a name: its certificate bears the name."""
+        named = copy(self)
+        named._name = self._settings.server_name or host  # noqa: SLF001 (of this class)
+        return named
 
     @property
     def uses_tls(self) -> bool:
@@ -92,7 +100,7 @@ class PeerCredentials:
             None if pair is None else pair.key,
             None if pair is None else pair.certificates,
         )
-        name = self._settings.server_name
+        name = self._name
         named = () if name is None else (("grpc.ssl_target_name_override", name),)
         return grpc.aio.secure_channel(address, credentials, options=(*options, *named))
 
@@ -105,7 +113,7 @@ class PeerCredentials:
         """What gRPC's core writes, and what it means; the first that is found holds."""
         if not self.uses_tls:
             return tuple((mark, _CLOSED_IN_CLEAR) for mark in _CLOSED)
-        name = self._settings.server_name or "the address"
+        name = self._name or "the address"
         shown = _CLOSED_WITHOUT if self._settings.certificate_file is None else _CLOSED_WITH
         return (
             ("certificate has expired", "TLS: the peer's certificate has expired"),

@@ -279,7 +279,8 @@ async def test_a_client_that_cannot_connect_says_so_and_leaves_nothing() -> None
         await client.__aenter__()
 
     assert errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE == caught.value.reason
-    assert all(task.done() for task in client._backend._tasks)
+    assert not any(link.is_connected for link in client._backend._links)
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_peers_without_a_common_tokenizer_are_refused_by_name() -> None:
@@ -294,7 +295,8 @@ async def test_peers_without_a_common_tokenizer_are_refused_by_name() -> None:
             await asyncio.wait_for(entering, 5)
 
     assert errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER == caught.value.reason
-    assert all(task.done() for task in client._backend._tasks)
+    assert not any(link.is_connected for link in client._backend._links)
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_the_least_loaded_worker_is_chosen_and_equals_take_turns(

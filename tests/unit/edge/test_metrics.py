@@ -239,14 +239,16 @@ async def test_probes_are_not_refused() -> None:
 
 
 def test_peers_are_told_as_they_are_when_asked() -> None:
-    """Frames and tokens by kind and direction, peers by state, retries by reason."""
+    """Frames and tokens by kind and direction, peers by state, look-ups, retries by reason."""
     metrics = EdgeMetrics(Identity())
     workers = [
         LinkFigures("serving", 1, 20, "received", 300),
         LinkFigures("away", 2, 30, "received", 400),
     ]
     retries = {"worker_lost": 2}
-    metrics.watch_peers(lambda: ClientFigures({"worker": peer_figures(workers)}, retries))
+    peers = peer_figures(workers)
+    peers.failed_lookups = 4
+    metrics.watch_peers(lambda: ClientFigures({"worker": peers}, retries))
     value = metrics.registry.get_sample_value
     frames, tokens = "headrace_edge_frames_total", "headrace_edge_frame_tokens_total"
 
@@ -258,6 +260,7 @@ def test_peers_are_told_as_they_are_when_asked() -> None:
         value("headrace_edge_peers", {"kind": "worker", "state": state})
         for state in ("serving", "draining", "away")
     ]
+    assert 4 == value("headrace_edge_failed_lookups_total", {"kind": "worker"})
     retries["worker_lost"] += 1
     assert 3 == value("headrace_edge_retries_total", {"reason": "worker_lost"})
 
