@@ -103,7 +103,10 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         return self._outputs.get(handle)
 
     def open(self, entry: DetokenizeOpen, output: TextOutput) -> None:
-        """Begin an output. Raises ServiceError: request_too_large."""
+        """Begin an output: with its first tokens, or at once where some are known.
+
+        Raises ServiceError: request_too_large.
+        """
         size = entry.ByteSize()
         if size + 1024 > self._max_message_bytes:
             raise ServiceError(
@@ -113,6 +116,8 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
             )
         self._outputs[entry.handle] = output
         self._outbox.open(entry)
+        if entry.prior_token_ids:
+            self._wake()
 
     def feed(
         self,

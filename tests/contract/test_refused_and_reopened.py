@@ -1,7 +1,10 @@
 """Outputs that workers give up and tokenizers that are lost in awkward moments, scripted."""
 
+import asyncio
+
 from headrace.client.answer_events import ContentDelta
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.limits import FrameTiming
 from headrace.tokenizer.v1.detokenize_pb2 import OutputDelta
 from tests.contract.test_continuation import begun, nothing_left, prefix, serving_tokenizer
 from tests.support import scripted_tokenizer as tok
@@ -108,3 +111,20 @@ async def test_logprobs_of_released_markup_survive_the_tokenizer() -> None:
             (b"B", -0.4),
         ]
         assert nothing_left(scene)
+
+
+async def test_an_output_is_reopened_without_waiting_for_its_worker() -> None:
+    """What the lost tokenizer held back is due now, though the worker has nothing more to say."""
+    consumer = RecordingConsumer()
+    timing = FrameTiming(heartbeat_seconds=40, silence_seconds=50)
+    async with scripted_scene(tokenizers=2, timing=timing, continues=True) as scene:
+        scene.generate(consumer)
+        _, handle = await begun(scene, consumer, 11, 12, released=1)
+        lost = serving_tokenizer(scene)
+        lost.close()
+        other = next(stream for stream in scene.tokenizer_streams if stream is not lost)
+        async with asyncio.timeout(20):
+            entry = await tok.opened(other)
+
+        assert entry.handle > handle
+        assert (list(entry.prior_token_ids), entry.released_tokens) == ([11, 12], 1)
