@@ -1,22 +1,26 @@
 """What a worker has said of its running outputs, so that each can go on elsewhere.
 
 A frame's arrays are kept as they came: one append a frame. An output's tokens are looked for only
-when it has lost its worker or its tokenizer, and then those of all outputs at once.
+when it has lost its worker or its tokenizer, and then those of all outputs at once. What is so old
+that only long outputs are among it is gathered by output, a few frames at a time, and the rest of
+it is forgotten: one long output does not keep what all the short ones beside it have said.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Sequence
 
 _Frame = tuple[Sequence[int], Sequence[int], Sequence[int]]
 
-_FRAMES_BETWEEN_DROPS = 64
+_FRAMES_BETWEEN_DROPS = 16
+_MOST_FRAMES = 2048
+"""Frames that are kept as they came; one of a token takes 1 kB, one of 256 tokens 5 kB."""
 
 
 class TokenLog:
     """The frames since the oldest open output was begun; with nothing open it is empty.
 
-    Its size is bounded by what the outputs that run beside the oldest one bring while that runs,
-    about 16 bytes a token.
+    Its size is bounded by so many frames, and 4 bytes for each older token of open outputs.
     """
 
     def __init__(self) -> None:
@@ -25,6 +29,8 @@ class TokenLog:
         """Number of the next frame; that of the first kept one is less by their count."""
         self._begins: dict[int, int] = {}
         """Open outputs by handle, in the order of their begins: the frames' number then."""
+        self._gathered: dict[int, array[int]] = {}
+        """Of open outputs the tokens in front of the kept frames."""
         self._read: dict[int, list[int]] | None = None
 
     def begin(self, handle: int) -> None:
@@ -34,6 +40,7 @@ class TokenLog:
     def end(self, handle: int) -> None:
         """An output is over, and its tokens are of no use any more; unknown ones are ignored."""
         self._begins.pop(handle, None)
+        self._gathered.pop(handle, None)
         if not self._begins:
             self._frames.clear()
             self._read = None
@@ -52,6 +59,18 @@ class TokenLog:
         oldest = next(iter(self._begins.values()))
         while self._next - len(self._frames) < oldest:
             self._frames.popleft()
+        while len(self._frames) > _MOST_FRAMES:
+            self._gather(self._frames.popleft())
+
+    def _gather(self, frame: _Frame) -> None:
+        handles, counts, token_ids = frame
+        begins, gathered, position = self._begins, self._gathered, 0
+        for handle, count in zip(handles, counts, strict=True):
+            if handle in begins:
+                if handle not in gathered:
+                    gathered[handle] = array("I")
+                gathered[handle].extend(token_ids[position : position + count])
+            position += count
 
     def tokens_of(self, handle: int) -> list[int]:
         """All that came of an open output; empty for one that is not open."""
@@ -62,7 +81,7 @@ class TokenLog:
         return self._read.get(handle, [])
 
     def _read_all(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {handle: [] for handle in self._begins}
+        found = {handle: [*self._gathered.get(handle, ())] for handle in self._begins}
         for handles, counts, token_ids in self._frames:
             position = 0
             for handle, count in zip(handles, counts, strict=True):

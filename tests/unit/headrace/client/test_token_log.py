@@ -44,3 +44,19 @@ def test_frames_in_front_of_the_oldest_output_are_dropped() -> None:
 
     assert len(log._frames) < 80
     assert log.tokens_of(9_999) == [9_999]
+
+
+def test_a_long_output_keeps_little_of_the_short_ones_beside_it() -> None:
+    """Its own tokens stay known; of theirs no more than a bounded number of frames is kept."""
+    log = TokenLog()
+    log.begin(0)
+    for handle in range(1, 5_001):
+        log.begin(handle)
+        log.add([handle, 0], [2, 1], [1, 2, handle])
+        log.end(handle)
+
+    assert len(log._frames) < 2_100
+    assert len(log._gathered) == 1
+    assert log.tokens_of(0) == [*range(1, 5_001)]
+    log.end(0)
+    assert not log._gathered
