@@ -22,7 +22,7 @@ from headrace.client.answer_events import (
     TokenLogprob,
 )
 from headrace.client.answers import AnswerConsumer, AnswerTimes, Finish, OutputResult
-from headrace.client.prompt_request import ChatMessage, Function
+from headrace.client.prompt_request import ChatMessage, Function, ToolCall
 from headrace.rpc.errors import ServiceError
 
 MAX_CHARACTERS = 32_768
@@ -32,15 +32,22 @@ MAX_ENTRIES = 256
 
 
 class Room:
-    """Characters that are left of an attribute's bound."""
+    """Characters and calls that are left of an attribute's bounds."""
 
     def __init__(self) -> None:
         self.left = MAX_CHARACTERS
+        self._calls_left = MAX_ENTRIES
 
     def cut(self, text: str) -> str:
         """As much of the text as there is room for."""
         taken = text[: self.left]
         self.left -= len(taken)
+        return taken
+
+    def calls(self, wanted: Sequence[ToolCall]) -> Sequence[ToolCall]:
+        """As many of a message's calls as there is room for."""
+        taken = wanted[: self._calls_left]
+        self._calls_left -= len(taken)
         return taken
 
 
@@ -59,7 +66,7 @@ def _input_message(message: ChatMessage, room: Room) -> dict[str, Any]:
     text = message.content if message.content is not None else message.refusal
     if message.role in ("tool", "function"):
         response = {"type": "tool_call_response", "response": room.cut(text or "")}
-        parts.append({**response, "id": message.tool_call_id or ""})
+        parts.append({**response, "id": room.cut(message.tool_call_id or "")})
     else:
         if message.reasoning_content:
             parts.append({"type": "reasoning", "content": room.cut(message.reasoning_content)})
@@ -67,14 +74,15 @@ def _input_message(message: ChatMessage, room: Room) -> dict[str, Any]:
             parts.append({"type": "text", "content": room.cut(text)})
         parts += [
             _call(call.id, call.name, call.arguments, room)
-            for call in message.tool_calls[:MAX_ENTRIES]
+            for call in room.calls(message.tool_calls)
         ]
-    named = {} if message.name is None else {"name": message.name}
+    named = {} if message.name is None else {"name": room.cut(message.name)}
     return {"role": message.role, "parts": parts, **named}
 
 
 def _call(call_id: str, name: str, arguments: str, room: Room) -> dict[str, Any]:
-    return {"type": "tool_call", "id": call_id, "name": name, "arguments": _json(arguments, room)}
+    found = {"type": "tool_call", "id": room.cut(call_id), "name": room.cut(name)}
+    return {**found, "arguments": _json(arguments, room)}
 
 
 def _json(text: str, room: Room) -> Any:
@@ -83,9 +91,11 @@ def _json(text: str, room: Room) -> Any:
     if len(taken) < len(text):
         return taken
     try:
-        return orjson.loads(taken)
+        orjson.loads(taken)
     except orjson.JSONDecodeError:
         return taken
+    # As it was spelled: what can be read may be nested too deeply to be written again.
+    return orjson.Fragment(taken)
 
 
 def tool_definitions(tools: Sequence[Function]) -> str:
@@ -97,7 +107,7 @@ def tool_definitions(tools: Sequence[Function]) -> str:
 def _definition(tool: Function, room: Room) -> dict[str, Any]:
     found = {
         "type": "function",
-        "name": tool.name,
+        "name": room.cut(tool.name),
         "description": room.cut(tool.description or ""),
     }
     return {**found, "parameters": _json(tool.parameters, room)} if tool.parameters else found

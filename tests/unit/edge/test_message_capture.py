@@ -1,6 +1,7 @@
 """Prompts and answers on the model span: only where that is switched on, and within a bound."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from headrace.client.answer_events import (
     TokenLogprob,
 )
 from headrace.client.answers import OutputResult
-from headrace.client.prompt_request import Function
+from headrace.client.prompt_request import ChatMessage, Function, ToolCall
 from tests.support.edge_server import HELLO, ask, running_edge, wait_until
 from tests.support.fake_backend import MODEL, FakeBackend
 from tests.support.recording_consumer import RecordingConsumer
@@ -128,3 +129,36 @@ async def test_content_is_on_spans_only_where_it_was_switched_on(is_on: bool, st
     if is_on:
         (message,) = json.loads(chat.attributes["gen_ai.output.messages"])
         assert [{"type": "text", "content": "the answer"}] == message["parts"]
+
+
+def test_documents_may_be_nested_deeply() -> None:
+    """What a client or a model nests too deeply for a writer of JSON is there as it was spelled."""
+    deep = "[" * 900 + "]" * 900
+    calls = (ToolCall("c1", "now", deep),)
+    capture = AnswerCapture(RecordingConsumer(), 1)
+    write = capture.event_writer(0)
+    write([CallBegin(0, "now"), CallArguments(0, deep), CallEnd(0, is_complete=True)], ())
+
+    for text in (
+        said(ChatMessage("assistant", None, tool_calls=calls)),
+        capture.output_messages(),
+        tool_definitions([Function("f", "", deep)]),
+    ):
+        assert deep in text
+        assert json.loads(text)
+
+
+def test_names_ids_and_calls_have_bounds_too() -> None:
+    """Not only texts: a span says no more of many calls with long ids."""
+    calls = (ToolCall("i" * 256, "n" * 64, "{}"),) * 1_000
+    text = said(*[ChatMessage("assistant", None, tool_calls=calls)] * 100)
+
+    assert len(text) < 2 * MAX_CHARACTERS
+    assert json.loads(text)
+
+
+def said(*messages: ChatMessage) -> str:
+    """The attribute of a conversation that was checked before."""
+    document = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    chat = parse_chat_request(json.dumps(document).encode())
+    return input_messages(replace(chat, messages=messages))
