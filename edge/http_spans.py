@@ -75,14 +75,24 @@ def _request_attributes(request: web.Request, method: str, route: str) -> Attrib
         names.URL_PATH: request.rel_url.raw_path[:_MAX_CHARACTERS],
         names.URL_SCHEME: request.scheme,
         names.PROTOCOL_VERSION: "1.1" if request.version >= HttpVersion11 else "1.0",
-        names.SERVER_ADDRESS: (request.url.host or "")[:_MAX_CHARACTERS],
+        **_server_attributes(request),
     }
-    if request.url.port is not None:
-        found[names.SERVER_PORT] = request.url.port
     if request.remote:
         found[names.CLIENT_ADDRESS] = request.remote
     if agent := request.headers.get("User-Agent"):
         found[names.USER_AGENT] = agent[:_MAX_CHARACTERS]
+    return found
+
+
+def _server_attributes(request: web.Request) -> dict[str, str | int]:
+    """Host and port as the client called them; none where its Host header names no host."""
+    try:
+        host, port = request.url.host, request.url.port
+    except ValueError:
+        return {}
+    found: dict[str, str | int] = {names.SERVER_ADDRESS: (host or "")[:_MAX_CHARACTERS]}
+    if port is not None:
+        found[names.SERVER_PORT] = port
     return found
 
 

@@ -243,6 +243,23 @@ async def test_an_unknown_method_and_path_make_no_name_of_their_own() -> None:
     assert "_OTHER" == span.attributes["http.request.method"]
 
 
+@pytest.mark.parametrize("host", [b"x:y", b"x:99999", b"\xff"])
+async def test_a_host_that_is_none_is_answered_and_not_told(host: bytes) -> None:
+    """Whatever the Host header says, the answer is ours and the span ends, without the server."""
+    recorder = SpanRecorder()
+    async with (
+        running_edge(FakeBackend(), tracing=recorder) as edge,
+        raw_client(edge.port) as client,
+    ):
+        client.send(b"GET /v1/models HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+        assert 200 == (await client.response()).status
+        await wait_until(lambda: not recorder.unended)
+    (span,) = recorder.spans
+
+    assert "server.address" not in span.attributes
+    assert 200 == span.attributes["http.response.status_code"]
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_probes_have_no_spans(path: str) -> None:
     """What comes every few seconds and says nothing leaves no trace."""
