@@ -13,7 +13,14 @@ from typing import TypeAlias
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, Event, RequestReceived, StreamEnded, StreamReset
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+)
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
@@ -118,6 +125,10 @@ class Http2:
             case StreamReset(stream_id=int(stream)):
                 self._calls.pop(stream, None)
                 self._watches.pop(stream, None)
+            case ConnectionTerminated():
+                # The library sends nothing more once the client has said farewell.
+                self.is_over = True
+                self._watches.clear()
             case _:
                 # Settings, pings, windows: the library's own business.
                 pass

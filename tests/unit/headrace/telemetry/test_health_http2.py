@@ -247,6 +247,19 @@ def test_after_the_farewell_nothing_is_told(told: ToldHealth) -> None:
     assert peer.server.tell_changes() == b""
 
 
+def test_a_client_that_says_farewell_and_stays_is_told_nothing(told: ToldHealth) -> None:
+    """Its connection is over, watches and all, though it is the client's to close."""
+    peer = Peer(told)
+    peer.call(WATCH)
+    peer.client.close_connection()
+    peer.exchange()
+    told.tell(Phase.SERVING)
+
+    assert peer.server.tell_changes() == b""
+    assert peer.server.is_over
+    assert not peer.server.is_watched
+
+
 def test_the_preface_is_the_protocols() -> None:
     """What a client library sends first begins with it."""
     client = H2Connection()
