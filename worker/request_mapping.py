@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from headrace.access.caller import ANYBODY
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.call_metadata import MAX_REQUEST_ID_CHARACTERS
 from headrace.rpc.errors import ServiceError
 from headrace.telemetry.trace_context import NO_TRACE, TraceContext
 from headrace.worker.v1.generation_pb2 import GenerationRequest
@@ -122,10 +123,11 @@ def _check_ids(request: GenerationRequest, info: ModelInfo) -> None:
 
 
 def _check_texts(request: GenerationRequest) -> None:
-    if not 1 <= len(request.request_id) <= 128:
+    if not 1 <= len(request.request_id) <= MAX_REQUEST_ID_CHARACTERS:
         raise ServiceError(
             _INVALID,
-            f"request_id has {len(request.request_id)} characters; 1 to 128 are allowed.",
+            f"request_id has {len(request.request_id)} characters; 1 to "
+            f"{MAX_REQUEST_ID_CHARACTERS} are allowed.",
             "request_id",
         )
     bounds = (("cache_salt", 256), ("tracestate", 512))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from headrace.access.caller import ANYBODY, Caller
+from headrace.rpc.call_metadata import MAX_REQUEST_ID_CHARACTERS
 from headrace.rpc.errors import ServiceError
 from headrace.telemetry import names
 from headrace.telemetry.spans import AttributeValue, NoTracing, Span, SpanKind, Tracing
@@ -22,7 +23,6 @@ from worker.request_phases import Phase, request_phases
 
 _log = structlog.get_logger("worker.request")
 
-_MAX_ID_CHARACTERS = 128
 _FAULT_STATUS = 500
 
 
@@ -58,7 +58,7 @@ class RequestReport:
         self._metrics = metrics
         self._caller = caller
         self._tenant = caller.tenant_of(wire.cache_salt)
-        self._id = wire.request_id[:_MAX_ID_CHARACTERS]
+        self._id = wire.request_id[:MAX_REQUEST_ID_CHARACTERS]
         self._span = tracing.begin(
             names.GENERATE_METHOD,
             SpanKind.SERVER,

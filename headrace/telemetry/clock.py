@@ -4,9 +4,10 @@ import time
 
 
 class SpanClock:
-    """Converts seconds of the monotonic clock, which event loops use too.
+    """Converts seconds of `time.monotonic`, by which all times of spans are taken.
 
-    The offset is taken once: within a process spans never overlap for a step of the wall clock.
+    Not of a loop's `time`, which uvloop updates once a turn. The offset is taken once: within a
+    process spans never overlap for a step of the wall clock.
     """
 
     def __init__(self) -> None:
