@@ -107,7 +107,7 @@ def _sign(state: ServiceState) -> Callable[[web.Request, web.StreamResponse], Aw
         response.headers["openai-version"] = _OPENAI_VERSION
         response.headers.update(rate_limit_headers(scope))
         response.headers[hdrs.SERVER] = "headrace"
-        if state.is_draining:
+        if state.is_leaving:
             response.headers[hdrs.CONNECTION] = "close"
 
     return sign
@@ -155,7 +155,7 @@ async def _health(_request: web.Request) -> web.StreamResponse:
 
 def _readiness(backend: ChatBackend, state: ServiceState) -> _Handler:
     async def handle(_request: web.Request) -> web.StreamResponse:
-        if state.is_draining:
+        if state.is_leaving:
             raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "The server is shutting down.")
         if not backend.is_ready:
             raise ServiceError(

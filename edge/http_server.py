@@ -1,7 +1,8 @@
 """The listeners: sockets, TLS, and the end of both.
 
-The end of a server's life, in order: `drain` (not ready, no new connections, what runs may finish,
-what is left at the end of the grace gets an error), then `close`.
+The end of a server's life, in order: `leave` (not ready, while whoever sends requests notices it),
+`drain` (no new connections, what runs may finish, what is left at the end of the grace gets an
+error), then `close`.
 """
 
 import asyncio
@@ -106,9 +107,14 @@ class EdgeServer:
             auto_decompress=False,
         )
 
+    async def leave(self) -> None:
+        """Say that it is not ready, and serve what comes until the delay is over."""
+        self._state.is_leaving = True
+        await asyncio.sleep(self._settings.drain_delay_seconds)
+
     async def drain(self) -> None:
         """Take nothing new; return when nothing runs, at the latest shortly after the grace."""
-        self._state.is_draining = True
+        self._state.is_leaving = self._state.is_draining = True
         self._close_listeners()
         if not await self._state.until_idle(self._settings.drain_grace_seconds):
             self._state.cut()

@@ -103,6 +103,7 @@ async def serve(
             health.serve(lambda: "" if backend.is_ready else NOT_CONNECTED)
             await stop.wait()
             health.drain()
+            await server.leave()
             _log.info("edge_draining")
             await server.drain()
         finally:

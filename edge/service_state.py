@@ -6,9 +6,11 @@ from edge.request_scope import RequestScope
 
 
 class ServiceState:
-    """Serving, then draining, then cut: what still runs at the end of the grace is ended."""
+    """Serving, leaving, draining, cut: what still runs at the end of the grace is ended."""
 
     def __init__(self) -> None:
+        self.is_leaving = False
+        """Not ready any more, and still serving what comes; from then on, to the end."""
         self.is_draining = False
         self.is_cut = False
         self._active: set[RequestScope] = set()

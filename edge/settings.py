@@ -36,8 +36,10 @@ class ServerSettings(SettingsGroup):
     """Time in which a request's whole body must have arrived, in seconds."""
     keepalive_timeout_seconds: float = Field(default=75.0, gt=0, le=3600)
     """How long a connection may stay without a complete request head, in seconds."""
+    drain_delay_seconds: float = Field(default=0.0, ge=0, le=300)
+    """After a request to stop: not ready, but still taking what comes, for so long, in seconds."""
     drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
-    """How long running requests may go on after a request to stop, in seconds."""
+    """How long running requests may go on after that delay, in seconds."""
 
     @model_validator(mode="after")
     def _tls_is_complete(self) -> "ServerSettings":

@@ -10,7 +10,7 @@ from headrace.models.cache import resolve_model
 from headrace.models.directory import open_model_directory
 from headrace.models.settings import ModelsSettings
 from headrace.rpc.limits import FrameTiming
-from headrace.rpc.server import GrpcServer
+from headrace.rpc.server import LAST_WORDS_SECONDS, GrpcServer
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
 from headrace.runtime.listening import require_loopback, warn_of_clear_text
@@ -100,6 +100,8 @@ async def _serve(
             health.serve()
             await stop.wait()
             health.drain()
+            await server.not_serving()
+            await asyncio.sleep(settings.drain_delay_seconds)
             await _drain(server, servicer, settings.drain_grace_seconds)
     finally:
         await server.stop(0)
@@ -112,3 +114,5 @@ async def _drain(server: GrpcServer, servicer: TokenizerServicer, grace_seconds:
     _log.info("tokenizer_draining", open_outputs=activity.open_outputs)
     if not await server.drain(servicer, grace_seconds):
         _log.warning("drain_grace_over", open_outputs=activity.open_outputs)
+        servicer.cut()
+        await server.stop(LAST_WORDS_SECONDS)

@@ -187,6 +187,10 @@ class TokenizerServicer(TokenizerServiceServicer):
     async def drained(self) -> None:
         """Return when nothing is under way; every stream then ends once its last frame is out."""
         await self.activity.idle()
+        self.cut()
+
+    def cut(self) -> None:
+        """End every stream once what waits is out; what is open there has to go on elsewhere."""
         for session in self._sessions:
             session.finish()
 

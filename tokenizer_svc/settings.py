@@ -63,8 +63,10 @@ class TokenizerSettings(SettingsGroup):
     """Special tokens spelt out in messages: plain text, refused, or read as what they say."""
     output_formats: dict[str, str] = Field(default_factory=dict)
     """Output formats by served name of a model, where what is found out is not wanted."""
+    drain_delay_seconds: float = Field(default=0.0, ge=0, le=300)
+    """After a request to stop: not ready, but still taking what comes, for so long, in seconds."""
     drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
-    """How long open outputs may go on after a request to stop, in seconds."""
+    """How long open outputs may go on after that delay, in seconds."""
     heartbeat_seconds: float = Field(default=5.0, gt=0, le=60)
     """Longest time between two frames to an edge, in seconds."""
     silence_seconds: float = Field(default=15.0, gt=0, le=600)

@@ -1,7 +1,7 @@
 """The worker process: one engine behind one gRPC server."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import structlog
 
@@ -125,8 +125,12 @@ async def _serve(
             on_listening(server.port)
         async with watched(keys, settings.keys):
             health.serve()
-            failure = await _stop_or_failure(stop, engine)
+            failure = await _stop_or_failure(stop.wait(), engine)
             health.drain("draining" if failure is None else "the engine has failed")
+            await server.not_serving()
+            if failure is None:
+                delay = asyncio.sleep(settings.drain_delay_seconds)
+                failure = await _stop_or_failure(delay, engine)
         if failure is not None:
             # What ran has ended with the engine: its last frames go out, and nobody is kept.
             _log.error("engine_failed", engine=settings.engine, problem=failure.message)
@@ -139,9 +143,11 @@ async def _serve(
     _log.info("worker_stopped", port=server.port)
 
 
-async def _stop_or_failure(stop: asyncio.Event, engine: Engine) -> ServiceError | None:
+async def _stop_or_failure(
+    stop: Coroutine[object, object, object], engine: Engine
+) -> ServiceError | None:
     """Wait for either; None for `stop`."""
-    stopping = asyncio.create_task(stop.wait())
+    stopping = asyncio.create_task(stop)
     failing = asyncio.create_task(engine.failed())
     try:
         await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
@@ -154,5 +160,7 @@ async def _stop_or_failure(stop: asyncio.Event, engine: Engine) -> ServiceError 
 async def _drain(server: GrpcServer, servicer: WorkerServicer, grace_seconds: float) -> None:
     _log.info("worker_draining", running_requests=servicer.table.num_running)
     if not await server.drain(servicer, grace_seconds):
-        servicer.table.is_closing = True
         _log.warning("drain_grace_over", running_requests=servicer.table.num_running)
+        servicer.cut()
+        # What was said last goes out first: an edge that has heard of the end counts no crash.
+        await server.stop(LAST_WORDS_SECONDS)

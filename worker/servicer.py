@@ -115,6 +115,14 @@ class WorkerServicer(GenerationServiceServicer):
     async def drained(self) -> None:
         """Return when nothing runs; every stream then ends once its last frame is out."""
         await self.table.idle()
+        self._finish()
+
+    def cut(self) -> None:
+        """End every stream once what waits is out; what still runs there has to go on elsewhere."""
+        self.table.is_closing = True
+        self._finish()
+
+    def _finish(self) -> None:
         for session in self._sessions:
             session.finish()
 

@@ -26,8 +26,10 @@ class WorkerSettings(SettingsGroup):
     """Port to listen on; 0 = any free one."""
     insecure: bool = False
     """Allow an address other than loopback although callers are not checked."""
+    drain_delay_seconds: float = Field(default=0.0, ge=0, le=300)
+    """After a request to stop: not ready, but still taking what comes, for so long, in seconds."""
     drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
-    """How long running requests may go on after a request to stop, in seconds."""
+    """How long running requests may go on after that delay, in seconds."""
     heartbeat_seconds: float = Field(default=5.0, gt=0, le=60)
     """Longest time between two frames to an edge, in seconds."""
     silence_seconds: float = Field(default=15.0, gt=0, le=600)

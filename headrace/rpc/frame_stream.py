@@ -233,7 +233,8 @@ class FrameStream(Generic[In, Out]):
             self._write_began_at = None
             if not self._outbox.is_empty:
                 self._wake.set()
-            elif self._is_finishing:
+            elif self._is_finishing and not self._wake.is_set():
+                # What has been said beside the last write, as that it drains, has gone out too.
                 return
 
     def _lost(self, error: Exception) -> StreamLostError:

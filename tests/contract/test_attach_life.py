@@ -163,11 +163,18 @@ async def test_the_last_words_of_a_draining_worker_arrive() -> None:
     assert 64 * 3000 == sum(len(frame.token_ids) for frame in frames)
 
 
-async def test_a_grace_that_is_over_ends_what_runs() -> None:
-    """A drain waits no longer than its grace."""
-    async with running_worker(ScriptedEngine()) as worker:
+@pytest.mark.parametrize("grace_seconds", [0, 0.05])
+async def test_a_grace_that_is_over_ends_what_runs(grace_seconds: float) -> None:
+    """A drain waits no longer; the stream says that it drains, and then ends without an error."""
+    engine = ScriptedEngine()
+    async with running_worker(engine) as worker:
         raw = RawAttach(worker.stub)
         await accepted(raw)
-        await asyncio.wait_for(_drain(worker.server, worker.servicer, 0.05), 5)
+        engine.emit(1, 40_000)
+        await asyncio.wait_for(_drain(worker.server, worker.servicer, grace_seconds), 5)
+        frames = await raw.read_to_end()
 
-        assert 1 == worker.servicer.table.num_running
+        assert 0 == worker.servicer.table.num_running
+        assert [1] == engine.aborted
+        assert frames[-1].header.draining
+        assert [40_000] == [token for frame in frames for token in frame.token_ids]

@@ -64,6 +64,23 @@ async def test_the_last_text_of_a_draining_tokenizer_arrives(registry: ModelRegi
     assert {3001} == {output.released for output in seen}
 
 
+@pytest.mark.parametrize("grace_seconds", [0, 0.05])
+async def test_a_grace_that_is_over_ends_the_stream(
+    registry: ModelRegistry, grace_seconds: float
+) -> None:
+    """With an output open it says that it drains, and then ends the stream without an error."""
+    async with running_tokenizer(registry) as tokenizer:
+        raw = RawDetokenize(tokenizer.stub)
+        await raw.send([DetokenizeOpen(handle=1, decoder=registry.find("").decoder())])
+        await raw.send((), [(1, [100])])
+        await raw.output(1, entries=1)
+        await asyncio.wait_for(_drain(tokenizer.server, tokenizer.servicer, grace_seconds), 5)
+        frames = await raw.read_to_end()
+
+        assert frames[-1].header.draining
+        assert 0 == tokenizer.servicer.activity.open_outputs
+
+
 async def test_the_last_call_of_a_draining_tokenizer_is_answered(registry: ModelRegistry) -> None:
     """A Render that is under way when the drain begins ends with its answer, not with a cut."""
     async with running_tokenizer(registry) as tokenizer:

@@ -99,10 +99,12 @@ class RawAttach:
         self.received = frame.header.sequence
         return frame
 
-    async def read_to_end(self) -> None:
-        """Read until the worker ends the stream; raises its status when that is an error."""
-        while await self.call.read() is not grpc.aio.EOF:
-            pass
+    async def read_to_end(self) -> list[AttachResponse]:
+        """Frames until the worker ends the stream; raises its status when that is an error."""
+        frames: list[AttachResponse] = []
+        while (frame := await self.call.read()) is not grpc.aio.EOF:
+            frames.append(frame)
+        return frames
 
     async def read_until(self, field: str, count: int = 1) -> list[AttachResponse]:
         """Frames up to the one with which `field` has had `count` entries."""

@@ -146,10 +146,12 @@ class RawDetokenize:
         self._enter(frame)
         return frame
 
-    async def read_to_end(self) -> None:
-        """Read until the tokenizer ends the stream; raises its status when that is an error."""
-        while await self.call.read() is not grpc.aio.EOF:
-            pass
+    async def read_to_end(self) -> list[DetokenizeResponse]:
+        """Frames until the tokenizer ends the stream; raises its status when that is an error."""
+        frames: list[DetokenizeResponse] = []
+        while (frame := await self.call.read()) is not grpc.aio.EOF:
+            frames.append(frame)
+        return frames
 
     async def output(self, handle: int, *, entries: int = 0, closed: bool = False) -> SeenOutput:
         """The output once it has had so many entries, was closed where asked, or failed."""

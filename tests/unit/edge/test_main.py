@@ -88,6 +88,40 @@ async def test_drain_finishes_what_runs() -> None:
     assert ["opened", "closed"] == process.log
 
 
+async def test_before_it_drains_an_edge_serves_what_comes() -> None:
+    """For the delay it is not ready, takes requests and connections, and asks to close them."""
+    backend = FakeBackend()
+    process = Process(backend, edge_settings(server={"drain_delay_seconds": 300}))
+    port = await process.port()
+    async with raw_client(port) as known:
+        known.get("/ready")
+        assert (await known.response()).status == 200
+        process.stop.set()
+        while True:
+            known.get("/ready")
+            if (await known.response()).status == 503:
+                break
+        known.post(HELLO)
+        served = await known.response()
+        async with raw_client(port) as newcomer:
+            newcomer.post(HELLO)
+            also_served = await newcomer.response()
+    process.task.cancel()
+    await asyncio.gather(process.task, return_exceptions=True)
+
+    assert [200, 200] == [served.status, also_served.status]
+    assert "close" == served.headers["connection"] == also_served.headers["connection"]
+
+
+async def test_an_edge_drains_when_its_delay_is_over() -> None:
+    """Then it ends as it does without one."""
+    process = Process(FakeBackend(), edge_settings(server={"drain_delay_seconds": 0.05}))
+    await process.port()
+    process.stop.set()
+
+    await asyncio.wait_for(process.task, 10)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_end_of_grace(stream: bool) -> None:
     """What still runs at the end of the grace gets an error, never a quiet end, and is aborted."""

@@ -1,6 +1,7 @@
 """The life of a worker process around its engine: drain, and an engine that fails for good."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -29,13 +30,13 @@ _BROKEN = ServiceError(errors_pb2.ERROR_REASON_ENGINE_FAILURE, "The engine has f
 class _Process:
     """`serve` in a task, and a channel to it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, **settings: Any) -> None:
         self.stop = asyncio.Event()
         self.health = HealthReport()
         self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        settings = WorkerSettings(port=0, engine="paced")
+        values = WorkerSettings(port=0, engine="paced", **settings)
         self.task = asyncio.create_task(
-            serve(settings, engine, self.stop, self._port.set_result, self.health)
+            serve(values, engine, self.stop, self._port.set_result, self.health)
         )
 
     async def channel(self) -> grpc.aio.Channel:
@@ -71,6 +72,42 @@ async def test_a_request_to_stop_is_no_failure() -> None:
     process.stop.set()
 
     await asyncio.wait_for(process.task, 10)
+
+
+async def test_before_it_drains_a_worker_takes_what_comes() -> None:
+    """For the delay it says that it is not ready, and works; the engine may fail meanwhile."""
+    engine = ScriptedEngine()
+    process = _Process(engine, drain_delay_seconds=300)
+    async with await process.channel() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        before = (await watch.read()).status
+        raw = RawAttach(GenerationServiceStub(channel))
+        process.stop.set()
+        after = (await watch.read()).status
+        said = process.health.words
+        await raw.submit(1)
+        taken = (await raw.read_until("accepted_handles"))[-1]
+        engine.fail_for_good(_BROKEN)
+        with pytest.raises(StartError, match="no memory"):
+            await asyncio.wait_for(process.task, 10)
+
+    assert (before, after) == (_SERVING, _NOT_SERVING)
+    assert said.phase == Phase.DRAINING
+    assert not taken.header.draining
+
+
+async def test_a_worker_drains_when_its_delay_is_over() -> None:
+    """Then it says so to its edges, takes nothing new, and ends."""
+    process = _Process(ScriptedEngine(), drain_delay_seconds=0.05)
+    async with await process.channel() as channel:
+        raw = RawAttach(GenerationServiceStub(channel))
+        await raw.send()
+        await raw.read()
+        process.stop.set()
+        frames = await raw.read_to_end()
+        await asyncio.wait_for(process.task, 10)
+
+    assert frames[-1].header.draining
 
 
 async def test_what_the_process_says_of_its_health() -> None:
