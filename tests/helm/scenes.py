@@ -57,6 +57,7 @@ SCENES: Mapping[str, Path | Mapping[str, Any]] = {
     ),
     "extras": smallest(
         workerDefaults={
+            "drainDelaySeconds": 30.5,
             "extraEnv": [{"name": "TZ", "value": "UTC"}],
             "extraVolumes": [{"name": "more", "emptyDir": {}}],
             "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],

@@ -83,6 +83,7 @@ def test_values_arrive(
     assert small.tensorrt_llm.tensor_parallel == 1
     assert small.host == small.telemetry.health.host == POD_ADDRESS
     assert (large.drain_grace_seconds, edge.server.drain_grace_seconds) == (300, 300)
+    assert small.drain_delay_seconds == edge.server.drain_delay_seconds == 3
     assert tokenizer.models == ("Llama-3.3-70B-Instruct", "Llama-3.1-8B-Instruct")
     assert edge.backend.worker_addresses == (
         "headrace-worker-llama-70b.serving.svc:50061",

@@ -53,7 +53,7 @@
 {{- if eq (default "" .engine) "tensorrt_llm" -}}
 {{- $engine = dig "tensorrt_llm" "shutdown_seconds" 30 .settings -}}
 {{- end -}}
-{{- add (int .preStopSeconds) (ceil .drainSeconds | int) (int .marginSeconds) (ceil $engine | int) -}}
+{{- add (int .preStopSeconds) (ceil (addf .drainDelaySeconds .drainSeconds) | int) (int .marginSeconds) (ceil $engine | int) -}}
 {{- end -}}
 
 {{/* The edge as a component, JSON without its root: callers set that. */}}

@@ -21,7 +21,7 @@ narrows them to the pod's own where `listen` says so. */}}
 {{- if not (or $edge.insecure $edge.keys.existingSecret) -}}
 {{- fail "edge: set edge.keys.existingSecret, or accept callers without keys by edge.insecure" -}}
 {{- end -}}
-{{- $server := dict "host" "0.0.0.0" "port" 8000 "insecure" $edge.insecure "drain_grace_seconds" $edge.drainSeconds -}}
+{{- $server := dict "host" "0.0.0.0" "port" 8000 "insecure" $edge.insecure "drain_delay_seconds" $edge.drainDelaySeconds "drain_grace_seconds" $edge.drainSeconds -}}
 {{- if $edge.tls.existingSecret -}}
 {{- $_ := merge $server (dict "tls_port" 8443 "tls_certificate_file" "/etc/headrace/tls/tls.crt" "tls_key_file" "/etc/headrace/tls/tls.key") -}}
 {{- end -}}
@@ -68,7 +68,7 @@ narrows them to the pod's own where `listen` says so. */}}
 {{- if and $internal.keys.existingSecret (not $internal.edgeKey.existingSecret) -}}
 {{- fail "internal: internal.keys needs internal.edgeKey, the trusted key that the edge shows" -}}
 {{- end -}}
-{{- $owned := dict "host" "0.0.0.0" "port" .port "insecure" $internal.insecure "drain_grace_seconds" .values.drainSeconds "telemetry" (include "headrace.telemetrySettings" .root | fromJson) -}}
+{{- $owned := dict "host" "0.0.0.0" "port" .port "insecure" $internal.insecure "drain_delay_seconds" .values.drainDelaySeconds "drain_grace_seconds" .values.drainSeconds "telemetry" (include "headrace.telemetrySettings" .root | fromJson) -}}
 {{- if $internal.keys.existingSecret -}}
 {{- $_ := set $owned "keys" (dict "file" (printf "/etc/headrace/keys/%s" $internal.keys.key)) -}}
 {{- end -}}

@@ -1,0 +1,395 @@
+"""What holds of every release of the chart; each function yields a sentence for what does not.
+
+Schemas of Kubernetes see none of this: they know types, not what belongs together.
+"""
+
+import hashlib
+import importlib.util
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from tests.helm.chart import NAMESPACE, Rendered
+from tests.helm.objects import (
+    POLICED,
+    component,
+    config_of,
+    config_text,
+    deployments,
+    is_selected,
+    main_container,
+    own_table,
+    port_numbers,
+    scaled,
+    selected_pods,
+    strings,
+)
+from tests.helm.quantities import quantity
+from tests.support.exported_metrics import exported_metrics
+
+LEAST_MARGIN_SECONDS = 10
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where it is)
+_CLUSTER_WIDE_KINDS = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding"})
+
+
+def names_are_good(rendered: Rendered) -> Iterator[str]:
+    """Objects have names of their own that Kubernetes takes, in the release's namespace."""
+    names = Counter((item["kind"], item["metadata"]["name"]) for item in rendered.objects)
+    for (kind, name), count in names.items():
+        if count > 1 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
+            yield f"{kind} {name}: a bad name, or that of several"
+        if kind in _CLUSTER_WIDE_KINDS:
+            yield f"{kind} {name} is not the release's to make"
+    for item in rendered.objects:
+        if item["metadata"].get("namespace") != NAMESPACE:
+            yield f"{item['kind']} {item['metadata']['name']} is not in the release's namespace"
+
+
+def deployments_select_their_own_pods(rendered: Rendered) -> Iterator[str]:
+    """A Deployment finds its own pods, and nobody else's."""
+    for name, item, pod in deployments(rendered):
+        if selected_pods(rendered, item["spec"]["selector"]["matchLabels"]) != [pod]:
+            yield f"Deployment {name} does not select exactly its own pods"
+
+
+def services_lead_to_ports(rendered: Rendered) -> Iterator[str]:
+    """A Service finds pods, and all of them have the port that it sends to."""
+    for item in rendered.of("Service"):
+        name = item["metadata"]["name"]
+        pods = selected_pods(rendered, item["spec"]["selector"])
+        if not pods:
+            yield f"Service {name} selects no pod"
+        for pod in pods:
+            for port in item["spec"]["ports"]:
+                if port["targetPort"] not in port_numbers(pod):
+                    yield f"Service {name}: no pod has port {port['targetPort']}"
+
+
+def ingresses_lead_to_services(rendered: Rendered) -> Iterator[str]:
+    """An Ingress's backend is a Service of the release with such a port."""
+    ports = {
+        (item["metadata"]["name"], port["name"])
+        for item in rendered.of("Service")
+        for port in item["spec"]["ports"]
+    }
+    for item in rendered.of("Ingress"):
+        for rule in item["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                service = path["backend"]["service"]
+                if (service["name"], service["port"]["name"]) not in ports:
+                    yield f"Ingress to {service}, which is not there"
+
+
+def edges_find_the_services_behind(rendered: Rendered) -> Iterator[str]:
+    """Every address of the edge is a headless Service's, at the port on which its pods listen."""
+    headless = {
+        f"{item['metadata']['name']}.{NAMESPACE}.svc:{port['port']}": (item, port)
+        for item in rendered.of("Service")
+        if item["spec"].get("clusterIP") == "None"
+        for port in item["spec"]["ports"]
+        if port["name"] == "grpc"
+    }
+    for name, _, pod in deployments(rendered):
+        if component(pod) != "edge":
+            continue
+        backend = own_table(rendered, pod)["backend"]
+        named = [*backend["worker_addresses"], *backend["tokenizer_addresses"]]
+        if sorted(named) != sorted(headless):
+            yield f"{name}: addresses {named}, headless Services {sorted(headless)}"
+    for address, (service, port) in headless.items():
+        for pod in selected_pods(rendered, service["spec"]["selector"]):
+            listens = own_table(rendered, pod)["port"]
+            if not listens == port["port"] == port_numbers(pod)[port["targetPort"]]:
+                yield f"{address}: the pod listens on {listens}"
+
+
+def probes_ask_the_health_port(rendered: Rendered) -> Iterator[str]:
+    """Three probes, native ones, of the services' names, at the port of the settings."""
+    wanted = {"startupProbe": "startup", "livenessProbe": "liveness", "readinessProbe": ""}
+    for name, _, pod in deployments(rendered):
+        container = main_container(pod)
+        port = own_table(rendered, pod)["telemetry"]["health"]["port"]
+        for probe, service in wanted.items():
+            grpc = container.get(probe, {}).get("grpc")
+            if grpc != {"port": port, "service": service}:
+                yield f"{name}: {probe} asks {grpc}, health is at {port}"
+        if port_numbers(pod).get("health") != port:
+            yield f"{name}: port {port} is not declared"
+
+
+def grace_is_long_enough(rendered: Rendered) -> Iterator[str]:
+    """preStop, drain, the engine's end and a margin fit before the pod is killed."""
+    for name, _, pod in deployments(rendered):
+        table = own_table(rendered, pod)
+        drain = table.get("server", table)
+        needed = main_container(pod)["lifecycle"]["preStop"]["sleep"]["seconds"]
+        needed += drain.get("drain_delay_seconds", 0) + drain["drain_grace_seconds"]
+        if table.get("engine") == "tensorrt_llm":
+            needed += table["tensorrt_llm"].get("shutdown_seconds", 30)
+        given = pod["spec"]["terminationGracePeriodSeconds"]
+        if given < needed + LEAST_MARGIN_SECONDS:
+            yield f"{name}: {needed} s are needed, terminationGracePeriodSeconds is {given}"
+
+
+def rollouts_leave_somebody(rendered: Rendered) -> Iterator[str]:
+    """GPU pools need no spare GPU, others lose no pod; progress is given a start behind a drain."""
+    for name, item, pod in deployments(rendered):
+        spec, probe = item["spec"], main_container(pod)["startupProbe"]
+        rolling = spec["strategy"]["rollingUpdate"]
+        has_gpu = any("gpu" in key for key in main_container(pod)["resources"].get("limits", {}))
+        wanted = {"maxSurge": 0, "maxUnavailable": 1}
+        if rolling != (wanted if has_gpu else {"maxSurge": 1, "maxUnavailable": 0}):
+            yield f"{name}: rolls by {rolling}"
+        start = probe["periodSeconds"] * probe["failureThreshold"]
+        longest = start + pod["spec"]["terminationGracePeriodSeconds"] + spec["minReadySeconds"]
+        if spec["progressDeadlineSeconds"] <= longest:
+            yield f"{name}: a rollout of {longest} s would be called failed"
+        if spec["minReadySeconds"] < 1:
+            yield f"{name}: nobody has heard of a new pod when the old one goes"
+
+
+def disruption_budgets_never_block(rendered: Rendered) -> Iterator[str]:
+    """A budget is there just where another pod is, and lets one go at a time, sick ones always."""
+    budgets = list(rendered.of("PodDisruptionBudget"))
+    for name, item, pod in deployments(rendered):
+        labels = pod["metadata"]["labels"]
+        own = [b for b in budgets if is_selected(b["spec"]["selector"]["matchLabels"], labels)]
+        autoscaler = scaled(rendered).get(name)
+        pods = autoscaler["spec"]["minReplicas"] if autoscaler else item["spec"]["replicas"]
+        if len(own) != (1 if pods > 1 else 0):
+            yield f"{name}: {len(own)} budgets for {pods} pods"
+        for budget in own:
+            spec = budget["spec"]
+            if spec.get("maxUnavailable") != 1 or "minAvailable" in spec:
+                yield f"{name}: the budget may block"
+            if spec.get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+                yield f"{name}: a pod that is not ready would block"
+
+
+def autoscalers_own_the_replicas(rendered: Rendered) -> Iterator[str]:
+    """Their target is there and says no `replicas`; their metric is one that the code exports."""
+    names = {name: item for name, item, _ in deployments(rendered)}
+    exported = exported_metrics()
+    for target, item in scaled(rendered).items():
+        if target not in names:
+            yield f"an autoscaler of {target}, which is not there"
+        elif "replicas" in names[target]["spec"]:
+            yield f"{target}: an upgrade would reset the replicas"
+        for metric in item["spec"]["metrics"]:
+            if metric["pods"]["metric"]["name"] not in exported:
+                yield f"{target}: scales on {metric['pods']['metric']['name']}"
+    for name, item in names.items():
+        if name not in scaled(rendered) and "replicas" not in item["spec"]:
+            yield f"{name}: has no replicas"
+
+
+def pods_are_spread(rendered: Rendered) -> Iterator[str]:
+    """Over nodes, counting their own kind alone."""
+    for name, item, pod in deployments(rendered):
+        constraints = pod["spec"].get("topologySpreadConstraints", [])
+        wanted = item["spec"]["selector"]
+        if [constraint.get("labelSelector") for constraint in constraints] != [wanted]:
+            yield f"{name}: spread by {constraints}"
+
+
+def configurations_roll_pods(rendered: Rendered) -> Iterator[str]:
+    """A pod's annotation is the checksum of the settings that it reads."""
+    for name, _, pod in deployments(rendered):
+        text = config_text(rendered, pod).rstrip("\n")
+        found = pod["metadata"]["annotations"].get("checksum/config")
+        if found != hashlib.sha256(text.encode()).hexdigest():
+            yield f"{name}: other settings would not reach running pods"
+
+
+def mounts_have_volumes(rendered: Rendered) -> Iterator[str]:
+    """Every mount has its volume, every volume a mount, every path one mount."""
+    for name, pod in rendered.pods():
+        spec = pod["spec"]
+        declared = {volume["name"] for volume in spec.get("volumes", ())}
+        mounted: set[str] = set()
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            mounts = container.get("volumeMounts", ())
+            mounted |= {mount["name"] for mount in mounts}
+            paths = [mount["mountPath"] for mount in mounts]
+            if len(paths) != len(set(paths)):
+                yield f"{name}: two mounts at one path of {paths}"
+        if mounted != declared:
+            yield f"{name}: mounts {sorted(mounted)}, volumes {sorted(declared)}"
+
+
+def files_of_settings_are_mounted(rendered: Rendered) -> Iterator[str]:
+    """Every file that settings name lies in a volume; secrets are whole, so that they change."""
+    for name, _, pod in deployments(rendered):
+        mounts = main_container(pod)["volumeMounts"]
+        paths = [mount["mountPath"] for mount in mounts]
+        for text in strings(config_of(rendered, pod)):
+            if text.startswith("/") and not any(f"{text}/".startswith(f"{p}/") for p in paths):
+                yield f"{name}: {text} is in no volume"
+        secret = {v["name"] for v in pod["spec"]["volumes"] if "secret" in v}
+        if any("subPath" in mount for mount in mounts if mount["name"] in secret):
+            yield f"{name}: a secret by subPath never changes"
+
+
+def secrets_are_files(rendered: Rendered) -> Iterator[str]:
+    """The chart makes no Secret, and puts none into a variable or an argument."""
+    if list(rendered.of("Secret")):
+        yield "a Secret is rendered"
+    for name, container in rendered.containers():
+        for entry in container.get("env", ()):
+            if "secretKeyRef" in entry.get("valueFrom", {}):
+                yield f"{name}: {entry['name']} holds a secret"
+        words = [*container.get("command", ()), *container.get("args", ())]
+        if any(re.search(r"(key|token|password)=|^hr-", word) for word in words):
+            yield f"{name}: a secret among {words}"
+
+
+def pods_are_restricted(rendered: Rendered) -> Iterator[str]:
+    """Kubernetes' restricted profile, a read-only root besides, and no token or service links.
+
+    Variables of service links would begin with HEADRACE_, which stops a service's start.
+    """
+    for name, pod in rendered.pods():
+        spec, security = pod["spec"], pod["spec"].get("securityContext", {})
+        if security.get("runAsNonRoot") is not True or security.get("runAsUser", 0) < 1:
+            yield f"{name}: may run as root"
+        if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
+            yield f"{name}: without seccomp"
+        if spec.get("automountServiceAccountToken") is not False:
+            yield f"{name}: has a token"
+        if spec.get("enableServiceLinks") is not False:
+            yield f"{name}: has variables of Services"
+        if any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+            yield f"{name}: shares what is the node's"
+    wanted = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    for name, container in rendered.containers():
+        if container.get("securityContext") != wanted:
+            yield f"{name}: {container.get('securityContext')}"
+
+
+def images_are_pinned(rendered: Rendered) -> Iterator[str]:
+    """By a tag that says something, or by digest."""
+    for name, container in rendered.containers():
+        if not re.search(r"(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})$", container["image"]):
+            yield f"{name}: image {container['image']}"
+
+
+def resources_fit(rendered: Rendered) -> Iterator[str]:
+    """Every container asks for processor and memory, bounds its memory, and asks within bounds."""
+    for name, container in rendered.containers():
+        requests = container["resources"].get("requests", {})
+        limits = container["resources"].get("limits", {})
+        if not requests.keys() >= {"cpu", "memory"} or "memory" not in limits:
+            yield f"{name}: resources {container['resources']}"
+        for key in requests.keys() & limits.keys():
+            if quantity(requests[key]) > quantity(limits[key]):
+                yield f"{name}: asks for more {key} than it may have"
+
+
+def gpu_pods_have_what_they_need(rendered: Rendered) -> Iterator[str]:
+    """As many GPUs as the engine spreads over, a toleration for them, shared memory in bounds."""
+    for name, _, pod in deployments(rendered):
+        table = own_table(rendered, pod)
+        limits = main_container(pod)["resources"].get("limits", {})
+        if table.get("engine") != "tensorrt_llm":
+            continue
+        engine = table["tensorrt_llm"]
+        needed = engine["tensor_parallel"] * engine.get("pipeline_parallel", 1)
+        if int(limits.get("nvidia.com/gpu", 0)) != needed:
+            yield f"{name}: {limits} for {needed} GPUs"
+        tolerated = [item.get("key") for item in pod["spec"].get("tolerations", ())]
+        if "nvidia.com/gpu" not in tolerated:
+            yield f"{name}: tolerates {tolerated}"
+        [mount] = [
+            m for m in main_container(pod)["volumeMounts"] if m["mountPath"] == SHARED_MEMORY
+        ]
+        [shm] = [v["emptyDir"] for v in pod["spec"]["volumes"] if v["name"] == mount["name"]]
+        if shm.get("medium") != "Memory" or quantity(shm["sizeLimit"]) > quantity(limits["memory"]):
+            yield f"{name}: shared memory {shm}"
+
+
+def networks_are_closed(rendered: Rendered) -> Iterator[str]:
+    """Each pod that takes calls has one policy; gRPC is the edge's, health the scrapers'."""
+    policies = list(rendered.of("NetworkPolicy"))
+    for name, _, pod in deployments(rendered) if policies else ():
+        labels = pod["metadata"]["labels"]
+        own = [
+            item["spec"]
+            for item in policies
+            if is_selected(item["spec"]["podSelector"]["matchLabels"], labels)
+        ]
+        if len(own) != 1 or own[0]["policyTypes"] != ["Ingress", "Egress"]:
+            yield f"{name}: {len(own)} policies"
+            continue
+        for rule in own[0]["ingress"]:
+            ports = [port["port"] for port in rule["ports"]]
+            if not set(ports) <= port_numbers(pod).keys():
+                yield f"{name}: lets in to {ports}"
+            if ports not in (["http"], ["http", "https"]) and not rule.get("from"):
+                yield f"{name}: everybody may reach {ports}"
+        let_in = {component_of(peer) for rule in own[0]["ingress"] for peer in rule.get("from", ())}
+        if component(pod) != "edge" and "edge" not in let_in:
+            yield f"{name}: the edge is shut out"
+        outwards = {component_of(peer) for rule in own[0]["egress"] for peer in rule.get("to", ())}
+        if component(pod) == "edge" and not set(POLICED[1:]) <= outwards:
+            yield f"{name}: may not call {POLICED[1:]}"
+
+
+def component_of(peer: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
+    """The component whose pods a peer of a policy is."""
+    labels = peer.get("podSelector", {}).get("matchLabels", {})
+    return labels.get("app.kubernetes.io/component", "")
+
+
+def monitors_find_services(rendered: Rendered) -> Iterator[str]:
+    """A ServiceMonitor selects just one Service, which has the port."""
+    for item in rendered.of("ServiceMonitor"):
+        name, wanted = item["metadata"]["name"], item["spec"]["selector"]["matchLabels"]
+        found = [s for s in rendered.of("Service") if is_selected(wanted, s["metadata"]["labels"])]
+        ports = {port["name"] for service in found for port in service["spec"]["ports"]}
+        if len(found) != 1 or {end["port"] for end in item["spec"]["endpoints"]} - ports:
+            yield f"ServiceMonitor {name}: {len(found)} Services with {sorted(ports)}"
+
+
+def tests_are_programs_of_ours(rendered: Rendered) -> Iterator[str]:
+    """The pod of `helm test` is a hook that goes away, and runs a module that there is."""
+    for item in rendered.of("Pod"):
+        name, notes = item["metadata"]["name"], item["metadata"]["annotations"]
+        if notes["helm.sh/hook"] != "test" or "before-hook-creation" not in str(notes):
+            yield f"{name}: is no test that can run twice"
+        interpreter, flag, module, *_ = main_container(item)["command"]
+        if (interpreter, flag) != ("python", "-m") or importlib.util.find_spec(module) is None:
+            yield f"{name}: runs {module}, which there is not"
+
+
+INVARIANTS: Mapping[str, Callable[[Rendered], Iterator[str]]] = {
+    function.__name__: function
+    for function in (
+        names_are_good,
+        deployments_select_their_own_pods,
+        services_lead_to_ports,
+        ingresses_lead_to_services,
+        edges_find_the_services_behind,
+        probes_ask_the_health_port,
+        grace_is_long_enough,
+        rollouts_leave_somebody,
+        disruption_budgets_never_block,
+        autoscalers_own_the_replicas,
+        pods_are_spread,
+        configurations_roll_pods,
+        mounts_have_volumes,
+        files_of_settings_are_mounted,
+        secrets_are_files,
+        pods_are_restricted,
+        images_are_pinned,
+        resources_fit,
+        gpu_pods_have_what_they_need,
+        networks_are_closed,
+        monitors_find_services,
+        tests_are_programs_of_ours,
+    )
+}
+"""By name."""
