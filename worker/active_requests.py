@@ -91,7 +91,6 @@ class RequestTable:
         self._running: set[int] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.aborted_outputs = 0
         self.is_closing = False
         """The worker waits no longer: what still runs ends since it ends."""
         self.aborts = dict.fromkeys(ABORT_CAUSES, 0)
@@ -106,6 +105,11 @@ class RequestTable:
     def num_running(self) -> int:
         """Requests accepted and not ended."""
         return len(self._running)
+
+    @property
+    def aborted_outputs(self) -> int:
+        """Outputs that were aborted, for whatever cause."""
+        return sum(self.aborts.values())
 
     async def idle(self) -> None:
         """Return when nothing runs."""
@@ -141,7 +145,6 @@ class RequestTable:
     def abort(self, active: ActiveRequest, num_outputs: int, cause: AbortCause) -> None:
         """Note that outputs are aborted, and why."""
         active.abort_cause = active.abort_cause or cause
-        self.aborted_outputs += num_outputs
         self.aborts[cause] += num_outputs
 
     def release(self, active: ActiveRequest) -> None:

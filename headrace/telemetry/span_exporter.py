@@ -68,7 +68,7 @@ class SpanExporter:
         rejected = min(max(told.rejected_spans, 0), spans)
         self._counts.dropped(REJECTED, rejected, told.error_message)
         self._counts.exported(spans - rejected)
-        if not rejected and told.error_message != self._warning:
+        if not rejected and told.error_message not in ("", self._warning):
             self._warning = told.error_message
             _log.warning("collector_warns", message=told.error_message)
 

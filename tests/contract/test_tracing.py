@@ -283,14 +283,15 @@ async def test_partial_success() -> None:
 
 
 async def test_warnings_are_told_once() -> None:
-    """A collector that takes all and warns is heard, once for each warning."""
+    """A collector that takes all and warns is heard, once for each warning; its silence is none."""
     counts = WatchedCounts()
-    async with running_collector(rejecting(0, "use the new port")) as collector:
+    warning = rejecting(0, "use the new port")
+    async with running_collector(warning, taken, warning, taken) as collector:
         with capture_logs() as lines:
             async with open_tracing(
                 tracing_settings(collector.endpoint), "edge", IDENTITY, counts
             ) as tracing:
-                for batch in (1, 2):
+                for batch in (1, 2, 3, 4):
                     make_spans(tracing)
                     await counts.until(lambda now, batch=batch: now.num_exported == batch)  # type: ignore[misc]
     assert [line["message"] for line in lines] == ["use the new port"]
