@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Protocol
 
+_LAST_PORT = 65_535
+
 
 @dataclass(frozen=True, slots=True)
 class PeerName:
@@ -22,7 +24,7 @@ def peer_name(address: str) -> PeerName | None:
     That is an IP address, `localhost`, and whatever is not host:port at all.
     """
     host, colon, port = address.rpartition(":")
-    is_port = colon and port.isascii() and port.isdigit()
+    is_port = colon and port.isascii() and port.isdigit() and int(port) <= _LAST_PORT
     if not is_port or not host or host == "localhost" or "/" in host or ":" in host:
         return None
     try:

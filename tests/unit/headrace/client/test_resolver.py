@@ -10,7 +10,16 @@ from headrace.client.resolver import PeerName, SystemResolver, peer_name
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1:50061", "[::1]:50061", "localhost:50061", "::1", "unix:/run/w", "worker", "w:x"],
+    [
+        "127.0.0.1:50061",
+        "[::1]:50061",
+        "localhost:50061",
+        "::1",
+        "unix:/run/w",
+        "worker",
+        "w:x",
+        "w:65536",
+    ],
 )
 def test_what_is_one_peer_as_it_stands(address: str) -> None:
     """IP addresses, localhost and what is not host:port are not looked up."""
