@@ -107,8 +107,8 @@ async def test_a_failed_request_is_no_promise_kept() -> None:
     value = counted.value
     duration = "gen_ai_server_request_duration_seconds_count"
     assert value(duration, **GEN_AI, error_type="engine_failure") == 1
-    assert value(duration, **GEN_AI, error_type="") is None
-    assert value("gen_ai_server_time_to_first_token_seconds_count", **GEN_AI) is None
+    assert value(duration, **GEN_AI, error_type="") == 0
+    assert value("gen_ai_server_time_to_first_token_seconds_count", **GEN_AI) == 0
     assert value("headrace_worker_requests_total", outcome="engine_failure") == 1
     counts = [value(f"headrace_worker_{p}_seconds_count") for p in ("queue", "prefill", "decode")]
     assert counts == [1, 1, 0]
