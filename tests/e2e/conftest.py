@@ -20,7 +20,8 @@ _MEASURED = pytest.StashKey[list[str]]()
 _HERE = Path(__file__).parent
 TOKENS_PER_SECOND = 50.0
 POOL_TOKENS = 2048
-_F32_BYTES_PER_TOKEN = 46_080
+POOL_BYTES = POOL_TOKENS * 46_080
+"""Of a KV cache in f32."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,9 +104,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The default model in reproducible numerics, with a pool of 2,048 tokens."""
-    engine = OpenVinoSettings(
-        numerics="reproducible", kv_cache_bytes=POOL_TOKENS * _F32_BYTES_PER_TOKEN
-    )
+    engine = OpenVinoSettings(numerics="reproducible", kv_cache_bytes=POOL_BYTES)
     with open_stack(tmp_path_factory, "exact") as stack:
         stack.start_backend([WorkerSettings(openvino=engine)])
         stack.add_edge()
