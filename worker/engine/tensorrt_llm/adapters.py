@@ -15,7 +15,8 @@ from typing import Any
 from headrace.runtime.errors import StartError
 from worker.engine.tensorrt_llm.settings import LoraSettings, TensorRtLlmSettings
 
-_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_WEIGHTS = "adapter_model.safetensors"
+_PICKLE = "adapter_model.bin"
 _HIGHEST_NUMBER = (1 << 31) - 1
 _MODULES: Mapping[str, str] = {
     "q_proj": "attn_q",
@@ -91,8 +92,11 @@ def _read(name: str, number: int, path: Path, bounds: LoraSettings) -> Adapter:
     where = f"lora_adapters: `{name}`"
     if not path.is_dir():
         raise StartError(f"{where}: {path} is no directory")
-    if not any((path / file).is_file() for file in _WEIGHTS):
-        raise StartError(f"{where}: {path} has neither {_WEIGHTS[0]} nor {_WEIGHTS[1]}")
+    if not (path / _WEIGHTS).is_file():
+        raise StartError(f"{where}: {path} has no {_WEIGHTS}")
+    if (path / _PICKLE).exists():
+        # Which of the two the library reads is its own choice.
+        raise StartError(f"{where}: {path} has {_PICKLE}, a pickle, which can hold code: remove it")
     config = _config(where, path / "adapter_config.json")
     _check_kind(where, config)
     rank = _rank(where, config)

@@ -95,7 +95,15 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="does not hold a JSON object"):
         read_adapters(_settings(sql=sql), "base")
     (sql / "adapter_model.safetensors").unlink()
-    with pytest.raises(StartError, match=r"has neither adapter_model\.safetensors nor"):
+    with pytest.raises(StartError, match=r"has no adapter_model\.safetensors"):
+        read_adapters(_settings(sql=sql), "base")
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    """Beside the safe form too: it could be the one that is read."""
+    sql = write_adapter(tmp_path / "sql")
+    (sql / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(StartError, match=r"has adapter_model\.bin, a pickle"):
         read_adapters(_settings(sql=sql), "base")
 
 
