@@ -85,17 +85,21 @@ class TokenJoin:
             token_ids=[each for said in self._unspelled for each in said.top_token_ids],
         )
 
-    def take(self, released_tokens: int) -> Sequence[TokenLogprob] | None:
+    def take(self, released_tokens: int, *, is_last: bool = False) -> Sequence[TokenLogprob] | None:
         """The tokens with text that were not yet taken; None once there was a contradiction.
 
-        `released_tokens`: how many there are by the tokenizer's count, those without text included.
+        `released_tokens`: how many there are by the tokenizer's count, those without text included;
+        of the last ones all that are spelled are taken.
         """
         if self._num_spelled < released_tokens:
             self._refuse(f"{released_tokens} tokens are out, {self._num_spelled} were spelled")
         if self._has_failed:
             return None
-        tokens, self._unwritten, self._spelled = self._unwritten, deque(), []
-        return list(tokens)
+        # A frame may spell tokens that the next one releases.
+        num_early = 0 if is_last else self._num_spelled - released_tokens
+        self._spelled = self._spelled[-num_early:] if num_early else []
+        num_kept = sum(has_text for _, has_text in self._spelled)
+        return [self._unwritten.popleft() for _ in range(len(self._unwritten) - num_kept)]
 
     def _refuse(self, what: str) -> None:
         if not self._has_failed:

@@ -91,7 +91,7 @@ class OutputEvents:
             message = f"The tokenizer ended the answer within call {self._num_calls - 1}."
             self._fail(ServiceError(errors_pb2.ERROR_REASON_INCOMPATIBLE_PEER, message))
         else:
-            self._hand_on(released_tokens)
+            self._hand_on(released_tokens, is_last=True)
 
     def _begin(self, index: int, name: str) -> None:
         if self._is_open or index != self._num_calls:
@@ -109,8 +109,8 @@ class OutputEvents:
             raise FrameViolationError(f"the tokenizer went on with call {index}, which is not open")
         return index
 
-    def _hand_on(self, released_tokens: int) -> None:
-        tokens = () if self._tokens is None else self._tokens.take(released_tokens)
+    def _hand_on(self, released_tokens: int, *, is_last: bool = False) -> None:
+        tokens = () if self._tokens is None else self._tokens.take(released_tokens, is_last=is_last)
         if tokens is not None and (self._waiting or tokens):
             events, self._waiting = self._waiting, []
             self._write(events, tokens)
