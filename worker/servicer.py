@@ -1,11 +1,10 @@
 """The worker's gRPC service: Attach, Generate, GetModel."""
 
-from collections.abc import Iterable
-
 import grpc
 
 from headrace.access.grpc_authentication import KeyGate, key_of
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.call_metadata import call_trace
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
 from headrace.runtime.identity import Identity
@@ -151,19 +150,13 @@ def _with_metadata(
     request: GenerationRequest, context: grpc.aio.ServicerContext
 ) -> GenerationRequest:
     """Fill in what a unary caller may say in metadata: trace context and the deadline."""
-    metadata = context.invocation_metadata() or ()
-    if not request.traceparent:
+    trace = call_trace(context.invocation_metadata())
+    if trace.traceparent and not request.traceparent:
         # Both or none: a state belongs to its trace.
-        parents = _values(metadata, "traceparent")
-        request.traceparent = parents[0] if len(parents) == 1 else ""
-        request.tracestate = request.tracestate or ",".join(_values(metadata, "tracestate"))
+        request.traceparent, request.tracestate = trace.traceparent, trace.tracestate
     remaining = context.time_remaining()
     if remaining is not None:
         remaining_ms = max(0, int(remaining * 1000))
         known = request.remaining_ms if request.HasField("remaining_ms") else remaining_ms
         request.remaining_ms = min(known, remaining_ms)
     return request
-
-
-def _values(metadata: Iterable[tuple[str, str | bytes]], name: str) -> list[str]:
-    return [str(value) for key, value in metadata if key == name]

@@ -221,13 +221,21 @@ async def test_a_requests_own_trace_has_nothing_of_the_metadatas() -> None:
     assert (TRACEPARENT, "") == (trace.traceparent, trace.tracestate)
 
 
-async def test_tracestate_in_the_metadata_is_bounded_like_the_field() -> None:
-    """An overlong tracestate is refused by name, wherever it stands."""
-    async with running_worker(ScriptedEngine()) as worker:
-        error = await failure(
-            worker, GenerateRequest(request=generation()), metadata=(("tracestate", "x" * 600),)
+async def test_what_is_malformed_in_the_metadata_is_ignored() -> None:
+    """Such a trace costs no answer; in the field of the request it is refused."""
+    engine = NoticingEngine()
+    state = "x" * 600
+    async with running_worker(engine) as worker:
+        call = worker.stub.Generate(
+            GenerateRequest(request=generation()),
+            metadata=(("traceparent", TRACEPARENT), ("tracestate", state)),
         )
+        await engine.has_request.wait()
+        trace = engine.submitted[0][0].trace
+        call.cancel()
+        error = await failure(worker, GenerateRequest(request=generation(tracestate=state)))
 
+    assert (TRACEPARENT, "") == (trace.traceparent, trace.tracestate)
     assert "tracestate" == error.param
 
 
