@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 import grpc
@@ -306,5 +307,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         outputs = list(self._outputs.values())
         self._outputs.clear()
         self._unreleased.clear()
-        for output in outputs:
-            output.on_tokenizer_lost(why)
+        # Whatever becomes of one of them, all are told.
+        with ExitStack() as told:
+            for output in reversed(outputs):
+                told.callback(output.on_tokenizer_lost, why)

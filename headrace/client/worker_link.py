@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 import grpc
@@ -240,8 +241,11 @@ class WorkerLink(Link[AttachResponse, AttachRequest]):
         handles: dict[WorkerListener, list[int]] = {}
         for handle, owner in aboard.items():
             handles.setdefault(owner, []).append(handle)
-        try:
-            for owner, own in handles.items():
-                owner.on_worker_lost(own, is_crash=is_crash)
-        finally:
-            self._log = TokenLog()
+        # Whatever becomes of one of them, all are told.
+        with ExitStack() as told:
+            told.callback(self._forget_tokens)
+            for owner, own in reversed(handles.items()):
+                told.callback(owner.on_worker_lost, own, is_crash=is_crash)
+
+    def _forget_tokens(self) -> None:
+        self._log = TokenLog()

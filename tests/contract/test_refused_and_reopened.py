@@ -2,15 +2,18 @@
 
 import asyncio
 
+import pytest
+
 from headrace.client.answer_events import ContentDelta
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import FrameTiming
 from headrace.tokenizer.v1.detokenize_pb2 import OutputDelta
-from tests.contract.test_continuation import begun, nothing_left, prefix, serving_tokenizer
+from tests.contract.test_continuation import begun, prefix, serving_tokenizer
 from tests.support import scripted_tokenizer as tok
 from tests.support import scripted_worker as wrk
 from tests.support.recording_consumer import RecordingConsumer
-from tests.support.scripted_scene import scripted_scene
+from tests.support.scripted_scene import nothing_left, scripted_scene
 
 DRAINING = errors_pb2.ERROR_REASON_DRAINING
 OVERLOADED = errors_pb2.ERROR_REASON_OVERLOADED
@@ -128,3 +131,27 @@ async def test_an_output_is_reopened_without_waiting_for_its_worker() -> None:
 
         assert entry.handle > handle
         assert (list(entry.prior_token_ids), entry.released_tokens) == ([11, 12], 1)
+
+
+class BrokenConsumer(RecordingConsumer):
+    """Fails where it is told of an error."""
+
+    def on_error(self, error: ServiceError) -> None:
+        super().on_error(error)
+        raise LookupError("a bug of this consumer's")
+
+
+@pytest.mark.parametrize("kind", ["worker", "tokenizer"])
+async def test_a_request_that_cannot_be_told_of_a_loss_costs_no_other_one(kind: str) -> None:
+    """All of the lost peer's requests hear of it, whatever happens to the first of them."""
+    broken, sound = BrokenConsumer(), RecordingConsumer()
+    async with scripted_scene() as scene:
+        for consumer in (broken, sound):
+            scene.generate(consumer)
+        await scene.serving_worker(2)
+        stream = scene.worker if kind == "worker" else scene.tokenizer
+        stream.close()
+        for consumer in (broken, sound):
+            await consumer.hears("error")
+
+        assert nothing_left(scene)
