@@ -21,19 +21,12 @@ from headrace.worker.v1.generation_pb2 import SamplingParams
 from tests.support import scripted_tokenizer as tok
 from tests.support import scripted_worker as wrk
 from tests.support.recording_consumer import RecordingConsumer
-from tests.support.scripted_scene import Scene, scripted_scene
+from tests.support.scripted_scene import Scene, nothing_left, scripted_scene
 from tests.support.scripted_stream import ScriptedStream
 
 WORKER_LOST = errors_pb2.ERROR_REASON_WORKER_LOST
 OVERLOADED = errors_pb2.ERROR_REASON_OVERLOADED
 DRAINING = errors_pb2.ERROR_REASON_DRAINING
-
-
-def nothing_left(scene: Scene) -> bool:
-    """No link has an output or keeps tokens, and nothing is routed."""
-    backend = scene.backend
-    kept = [link._aboard or link._log._begins or link._log._frames for link in backend._workers]
-    return not (sum(link.num_outputs for link in backend._links) or any(kept) or backend._routes)
 
 
 async def begun(

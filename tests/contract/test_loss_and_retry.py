@@ -1,18 +1,13 @@
 """Loss, refusal and retry of running requests, against scripted workers and tokenizers."""
 
-import asyncio
-
 import pytest
 
-from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.common.v1 import errors_pb2
-from headrace.common.v1.finish_pb2 import FINISH_REASON_LENGTH
-from headrace.rpc.errors import ServiceError
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeResponse
 from tests.support import scripted_tokenizer as tok
 from tests.support import scripted_worker as wrk
 from tests.support.recording_consumer import RecordingConsumer
-from tests.support.scripted_scene import Scene, scripted_scene
+from tests.support.scripted_scene import Scene, nothing_left, scripted_scene, tokenizer_of
 from tests.support.scripted_stream import ScriptedStream
 
 WORKER_LOST = errors_pb2.ERROR_REASON_WORKER_LOST
@@ -41,25 +36,6 @@ async def answered(
     await tokenizer.send(frame)
 
 
-async def tokenizer_of(scene: Scene, handle: int) -> ScriptedStream:
-    """The tokenizer's stream on which an output was closed by the worker's word."""
-    while True:
-        for stream in scene.tokenizer_streams:
-            if handle in [c.handle for c in stream.entries("closes") if c.finish_reason]:
-                return stream
-        waits = [
-            asyncio.create_task(s.changed()) for s in scene.tokenizer_streams if not s.has_ended
-        ]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-
-
-def nothing_open(scene: Scene) -> bool:
-    """Neither kind of link has an output."""
-    return not sum(link.num_outputs for link in scene.backend._links)
-
-
 async def test_a_worker_lost_before_delivery_is_retried_elsewhere() -> None:
     """The request runs again on the other worker; its answer is complete and not repeated."""
     consumer = RecordingConsumer(delivers=False)
@@ -82,7 +58,7 @@ async def test_a_worker_lost_before_delivery_is_retried_elsewhere() -> None:
         assert 2 == consumer.attempts
         assert [] == consumer.errors
         assert 1 == consumer.results[0].completion_tokens
-        assert nothing_open(scene)
+        assert nothing_left(scene)
         assert [submission.first_handle] == tok.abandoned(scene.tokenizer)
 
 
@@ -104,7 +80,7 @@ async def test_a_worker_lost_after_delivery_is_an_error_once() -> None:
         assert [WORKER_LOST] == [error.reason for error in consumer.errors]
         assert ("error", "worker_lost") == consumer.heard[-1]
         assert {0: "half"} == consumer.texts
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 async def test_a_request_aboard_two_lost_workers_is_not_tried_on_a_third() -> None:
@@ -120,7 +96,7 @@ async def test_a_request_aboard_two_lost_workers_is_not_tried_on_a_third() -> No
 
         assert [(WORKER_LOST, True)] == [(e.reason, e.is_final) for e in consumer.errors]
         assert 2 == sum(len(stream.entries("submissions")) for stream in scene.worker_streams)
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 async def test_a_lost_worker_without_another_is_an_error() -> None:
@@ -133,7 +109,7 @@ async def test_a_lost_worker_without_another_is_an_error() -> None:
         await consumer.hears("error")
 
         assert [(WORKER_LOST, False)] == [(e.reason, e.is_final) for e in consumer.errors]
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 async def test_all_outputs_of_a_request_move_together() -> None:
@@ -152,7 +128,7 @@ async def test_all_outputs_of_a_request_move_together() -> None:
         assert {0: "text 0", 1: "text 1", 2: "text 2"} == consumer.texts
         assert 3 == sum(entry[0] == "finish" for entry in consumer.heard)
         assert 1 == consumer.attempts
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -171,7 +147,7 @@ async def test_a_lost_tokenizer_is_replaced_though_there_is_one_worker(n: int) -
         assert dict.fromkeys(range(n), "text") == consumer.texts
         assert [] == consumer.errors
         assert [] == wrk.aborted(scene.worker)
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 async def test_a_tokenizer_lost_after_delivery_is_an_error_once() -> None:
@@ -187,7 +163,7 @@ async def test_a_tokenizer_lost_after_delivery_is_an_error_once() -> None:
         await scene.worker.read_until("aborted_handles", 2)
 
         assert [WORKER_LOST] == [error.reason for error in consumer.errors]
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 async def test_a_tokenizer_that_shuts_down_is_replaced() -> None:
@@ -224,7 +200,7 @@ async def test_a_failed_decoding_is_an_error_and_an_abort() -> None:
         await stream.read_until("aborted_handles")
 
         assert ["another tokenizer"] == [error.message for error in consumer.errors]
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 @pytest.mark.parametrize("reason", [OVERLOADED, DRAINING])
@@ -245,7 +221,7 @@ async def test_a_busy_workers_refusal_moves_on(
 
         assert second is not first
         assert [] == consumer.errors
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 async def test_a_refusal_with_no_other_worker_is_the_original_error() -> None:
@@ -260,7 +236,7 @@ async def test_a_refusal_with_no_other_worker_is_the_original_error() -> None:
         assert [("overloaded", "refused by the test")] == [
             (error.label, error.message) for error in consumer.errors
         ]
-        assert nothing_open(scene)
+        assert nothing_left(scene)
 
 
 async def test_two_refusals_are_the_end() -> None:
@@ -303,222 +279,4 @@ async def test_one_failed_output_of_several_ends_the_request_once() -> None:
 
         assert [reason] == [error.reason for error in consumer.errors]
         assert handle in aborted
-        assert nothing_open(scene)
-
-
-async def test_a_lost_tokenizer_is_not_waited_for_while_rendering() -> None:
-    """A tokenizer whose stream ends while it renders is replaced at once, not at the deadline."""
-    async with scripted_scene(tokenizers=2) as scene:
-        for tokenizer in scene.tokenizers:
-            tokenizer.render_gate.clear()
-        rendering = asyncio.create_task(
-            scene.backend.render(
-                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
-            )
-        )
-        waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        used = next(i for i, t in enumerate(scene.tokenizers) if t.rendering.is_set())
-        scene.tokenizers[1 - used].render_gate.set()
-        scene.tokenizer_streams[used].close()
-        prompt = await asyncio.wait_for(rendering, 5)
-        for wait in waits:
-            wait.cancel()
-
-    assert [5, 6, 7] == list(prompt.token_ids)
-
-
-async def test_a_tokenizer_that_drops_its_calls_is_replaced_while_rendering() -> None:
-    """A server that is stopped cancels its calls: that is its loss, not the caller's wish."""
-    async with scripted_scene(tokenizers=2) as scene:
-        for tokenizer in scene.tokenizers:
-            tokenizer.render_gate.clear()
-        rendering = asyncio.create_task(
-            scene.backend.render(
-                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
-            )
-        )
-        waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        used = next(i for i, t in enumerate(scene.tokenizers) if t.rendering.is_set())
-        scene.tokenizers[1 - used].render_gate.set()
-        server = scene.tokenizers[used].server
-        assert server is not None
-        await server.stop(0)
-        prompt = await asyncio.wait_for(rendering, 5)
-        for wait in waits:
-            wait.cancel()
-
-    assert [5, 6, 7] == list(prompt.token_ids)
-
-
-async def test_the_only_tokenizer_lost_while_rendering_is_an_error() -> None:
-    """Without another one the caller hears that there is none."""
-    async with scripted_scene() as scene:
-        scene.tokenizers[0].render_gate.clear()
-        rendering = asyncio.create_task(
-            scene.backend.render(
-                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
-            )
-        )
-        await scene.tokenizers[0].rendering.wait()
-        scene.tokenizer.close()
-        with pytest.raises(ServiceError) as caught:
-            await asyncio.wait_for(rendering, 5)
-
-    assert errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE == caught.value.reason
-    # Clients may read it: where the tokenizer runs is not their business.
-    assert "127.0.0.1" not in caught.value.message
-
-
-async def test_a_cancelled_render_stays_cancelled() -> None:
-    """The caller's own cancellation ends the call and is not taken for a loss."""
-    async with scripted_scene() as scene:
-        scene.tokenizers[0].render_gate.clear()
-        rendering = asyncio.create_task(
-            scene.backend.render(
-                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
-            )
-        )
-        await scene.tokenizers[0].rendering.wait()
-        rendering.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await rendering
-
-        assert set() == scene.backend._tokenizers[0]._renders
-
-
-async def test_the_deadline_ends_a_request_on_both_links() -> None:
-    """A request whose time runs out hears so once, and both peers are told."""
-    consumer = RecordingConsumer()
-    async with scripted_scene() as scene:
-        deadline = asyncio.get_running_loop().time() + 0.05
-        scene.generate(consumer, deadline=deadline)
-        submission = await wrk.submitted(scene.worker)
-        await consumer.hears("error")
-        told = await scene.worker.read_until("abort_reasons")
-        await scene.tokenizer.read_until("closes")
-
-        assert 0 < submission.request.remaining_ms <= 50
-        reasons = [error.reason for error in consumer.errors]
-        assert [errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED] == reasons == told
-        assert [submission.first_handle] == tok.abandoned(scene.tokenizer)
-        assert nothing_open(scene)
-
-
-async def test_a_stop_string_ends_the_output_at_the_worker() -> None:
-    """A stop hit finishes the output, aborts it at the worker, and drops it at the tokenizer."""
-    consumer = RecordingConsumer()
-    async with scripted_scene() as scene:
-        scene.generate(consumer, stop_strings=("a", "b"))
-        handle = (await wrk.submitted(scene.worker)).first_handle
-        frame = tok.text(handle, "some", 4, 2)
-        frame.stop_hits.add(handle=handle, stop_index=1, consumed_tokens=4)
-        await scene.tokenizer.send(frame)
-        reasons = await scene.worker.read_until("abort_reasons")
-        await scene.tokenizer.read_until("closes")
-        result = consumer.results[0]
-
-        assert ("stop", 4, "b") == (
-            result.finish_reason,
-            result.completion_tokens,
-            result.stop_string,
-        )
-        assert [handle] == wrk.aborted(scene.worker) == tok.abandoned(scene.tokenizer)
-        assert [errors_pb2.ERROR_REASON_UNSPECIFIED] == reasons
-        assert ("done",) == consumer.heard[-1]
-
-
-async def test_a_flush_that_hits_a_stop_is_a_stop_and_no_stray() -> None:
-    """The worker's length gives way to a stop string that the flush completes."""
-    consumer = RecordingConsumer()
-    async with scripted_scene() as scene:
-        scene.generate(consumer, stop_strings=("a",))
-        handle = (await wrk.submitted(scene.worker)).first_handle
-        await scene.worker.send(wrk.tokens(handle, 11, 12))
-        await scene.worker.send(wrk.end(handle, FINISH_REASON_LENGTH))
-        await scene.tokenizer.read_until("closes")
-        frame = tok.text(handle, "x", 2, 1)
-        frame.stop_hits.add(handle=handle, stop_index=0, consumed_tokens=2)
-        frame.closed_handles.append(handle)
-        await scene.tokenizer.send(frame)
-        await consumer.hears("done")
-        result = consumer.results[0]
-
-        assert ("stop", 2, "a") == (
-            result.finish_reason,
-            result.completion_tokens,
-            result.stop_string,
-        )
-        assert [] == tok.abandoned(scene.tokenizer)
-        assert nothing_open(scene)
-        assert 0 == scene.backend._tokenizers[0].stray_entries
-
-
-class _LeavingConsumer(RecordingConsumer):
-    """Aborts its request from within a call, as a caller does whose socket breaks."""
-
-    def __init__(self, at: str) -> None:
-        super().__init__()
-        self._at = at
-        self.abort = lambda: None
-
-    def _note(self, *entry: object) -> None:
-        super()._note(*entry)
-        if entry[0] == self._at:
-            self.abort()
-
-
-@pytest.mark.parametrize("at", ["started", "text", "finish"])
-async def test_a_consumer_may_abort_from_within_any_call(at: str) -> None:
-    """After its abort the consumer hears nothing more, and nothing is left open."""
-    consumer = _LeavingConsumer(at)
-    bystander = RecordingConsumer()
-    async with scripted_scene() as scene:
-        consumer.abort = scene.generate(consumer).abort
-        scene.generate(bystander)
-        handle, other = [
-            entry.first_handle for entry in await scene.worker.read_until("submissions", 2)
-        ]
-        frame = wrk.start(handle, other)
-        await scene.worker.send(frame)
-        await scene.worker.send(wrk.end(other))
-        if at == "finish":
-            await scene.worker.send(wrk.end(handle))
-        await tokenizer_of(scene, other)
-        texts = tok.text(handle, "a", 1)
-        texts.MergeFrom(tok.text(handle, "b", 2))
-        texts.MergeFrom(tok.text(other, "c", 1))
-        texts.closed_handles.extend([handle, other])
-        await scene.tokenizer.send(texts)
-        await bystander.hears("done")
-
-        assert at == consumer.heard[-1][0]
-        assert {0: "c"} == bystander.texts
-        assert nothing_open(scene)
-
-
-async def test_an_abort_while_the_text_is_flushed_drops_it() -> None:
-    """After the worker's end and before the tokenizer's: it is abandoned, what comes is stray."""
-    consumer = RecordingConsumer()
-    async with scripted_scene() as scene:
-        generation = scene.generate(consumer)
-        handle = (await wrk.submitted(scene.worker)).first_handle
-        await scene.worker.send(wrk.end(handle))
-        await scene.tokenizer.read_until("closes")
-        generation.abort()
-        late = tok.text(handle, "late", 1)
-        late.closed_handles.append(handle)
-        await scene.tokenizer.send(late)
-        closes = await scene.tokenizer.read_until("closes", 2)
-        after = RecordingConsumer()
-        scene.generate(after)
-        other = (await wrk.submitted(scene.worker, 2)).first_handle
-        await scene.tokenizer.send(tok.text(other, "on", 1))
-        await after.hears("text")
-
-        assert [handle, handle] == [entry.handle for entry in closes]
-        assert [handle] == tok.abandoned(scene.tokenizer)
-        assert [] == wrk.aborted(scene.worker)
-        assert [] == consumer.heard
-        assert 2 == scene.backend._tokenizers[0].stray_entries
+        assert nothing_left(scene)

@@ -106,3 +106,24 @@ async def scripted_scene(
         for link in backend._links:
             await link.connected.wait()
         yield scene
+
+
+def nothing_left(scene: Scene) -> bool:
+    """No link has an output or keeps tokens, and nothing is routed."""
+    backend = scene.backend
+    kept = [link._aboard or link._log._begins or link._log._frames for link in backend._workers]
+    return not (sum(link.num_outputs for link in backend._links) or any(kept) or backend._routes)
+
+
+async def tokenizer_of(scene: Scene, handle: int) -> ScriptedStream:
+    """The tokenizer's stream on which an output was closed by the worker's word."""
+    while True:
+        for stream in scene.tokenizer_streams:
+            if handle in [c.handle for c in stream.entries("closes") if c.finish_reason]:
+                return stream
+        waits = [
+            asyncio.create_task(s.changed()) for s in scene.tokenizer_streams if not s.has_ended
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
