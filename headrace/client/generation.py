@@ -25,7 +25,7 @@ from headrace.client.answers import (
 )
 from headrace.client.attempt_output import AttemptOutput
 from headrace.client.attempt_spans import AttemptSpans
-from headrace.client.finish import finish_reason, terminal_error
+from headrace.client.finish import finish_reason, terminal_error, worker_lost
 from headrace.client.placement import Placement
 from headrace.client.requests import (
     continued,
@@ -51,14 +51,6 @@ _MOST_MOVES = 8
 _LATE = errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
 _UNWANTED = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
 _KNOWN_REASONS = frozenset({FINISH_REASON_STOP, FINISH_REASON_LENGTH})
-
-
-def _lost(*, is_final: bool = False) -> ServiceError:
-    return ServiceError(
-        errors_pb2.ERROR_REASON_WORKER_LOST,
-        "The server that was generating this answer was lost.",
-        is_final=is_final,
-    )
 
 
 class RunningGeneration:
@@ -231,7 +223,7 @@ class RunningGeneration:
             return
         self._num_crashes += is_crash
         # Two may be the request's own doing: a client that repeats it loses more of them.
-        error = _lost(is_final=self._num_crashes > 1)
+        error = worker_lost(is_final=self._num_crashes > 1)
         if error.is_final:
             self.fail(error)
         else:
@@ -334,7 +326,7 @@ class RunningGeneration:
 
     def on_tokenizer_lost(self, output: AttemptOutput) -> None:
         """An output's tokenizer is gone: go on at another one, or fail."""
-        self._reopen(output, _lost())
+        self._reopen(output, worker_lost())
 
     def on_text_failure(self, output: AttemptOutput, error: ServiceError) -> None:
         """The tokenizer failed an output; one that shuts down may be replaced."""
