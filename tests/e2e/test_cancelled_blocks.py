@@ -37,7 +37,7 @@ async def _cancelled(edge: Service, draw: random.Random, number: int) -> None:
             pass
 
 
-@pytest.mark.parametrize("requests", [60, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("requests", [20, pytest.param(200, marks=pytest.mark.slow)])
 async def test_blocks_after_cancelled_requests(exact: Stack, requests: int) -> None:
     """After requests cancelled at random moments no block is used, and all can be used."""
     draw = random.Random(20)

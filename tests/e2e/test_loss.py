@@ -187,6 +187,7 @@ async def test_killed_tokenizer(pairs: Stack, measured: Measured, paced_text: st
     await _lose_and_regain(pairs, tokenizer.kill, tokenizer.start, is_back, measured, paced_text)
 
 
+@pytest.mark.slow
 async def test_frozen_worker(pairs: Stack, measured: Measured, paced_text: str) -> None:
     """SIGSTOP of one of two workers: as if it were dead; SIGCONT, and it is used again."""
     worker = pairs.workers[1]
