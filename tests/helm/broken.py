@@ -173,10 +173,21 @@ BREAKS: Sequence[Break] = (
         '--log-format, json, "--api-key=x"]',
     ),
     Break("pods_are_restricted", "root", "_pod.tpl", "runAsNonRoot: true", "runAsNonRoot: false"),
+    Break(
+        "volumes_are_the_clusters",
+        "node",
+        "_pod.tpl",
+        '- name: tmp\n  emptyDir:\n    sizeLimit: {{ default "1Gi" .values.tmpSize }}',
+        "- name: tmp\n  hostPath: {path: /var/tmp}",
+    ),
     Break("pods_are_restricted", "links", "_pod.tpl", "enableServiceLinks: false\n", ""),
     Break("pods_are_restricted", "token", "_pod.tpl", "automountServiceAccountToken: false\n", ""),
-    Break("pods_are_restricted", "capabilities", "_pod.tpl", "drop: [ALL]", "add: [SYS_ADMIN]"),
-    Break("pods_are_restricted", "writable", "_pod.tpl", "readOnlyRootFilesystem: true\n", ""),
+    Break(
+        "containers_are_restricted", "capabilities", "_pod.tpl", "drop: [ALL]", "add: [SYS_ADMIN]"
+    ),
+    Break(
+        "containers_are_restricted", "writable", "_pod.tpl", "readOnlyRootFilesystem: true\n", ""
+    ),
     Break(
         "images_are_pinned",
         "latest",

@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+from tests.helm import security
 from tests.helm.chart import NAMESPACE, Rendered
 from tests.helm.objects import (
-    POLICED,
     component,
     config_of,
     config_text,
@@ -230,53 +230,6 @@ def files_of_settings_are_mounted(rendered: Rendered) -> Iterator[str]:
             yield f"{name}: a secret by subPath never changes"
 
 
-def secrets_are_files(rendered: Rendered) -> Iterator[str]:
-    """The chart makes no Secret, and puts none into a variable or an argument."""
-    if list(rendered.of("Secret")):
-        yield "a Secret is rendered"
-    for name, container in rendered.containers():
-        for entry in container.get("env", ()):
-            if "secretKeyRef" in entry.get("valueFrom", {}):
-                yield f"{name}: {entry['name']} holds a secret"
-        words = [*container.get("command", ()), *container.get("args", ())]
-        if any(re.search(r"(key|token|password)=|^hr-", word) for word in words):
-            yield f"{name}: a secret among {words}"
-
-
-def pods_are_restricted(rendered: Rendered) -> Iterator[str]:
-    """Kubernetes' restricted profile, a read-only root besides, and no token or service links.
-
-    Variables of service links would begin with HEADRACE_, which stops a service's start.
-    """
-    for name, pod in rendered.pods():
-        spec, security = pod["spec"], pod["spec"].get("securityContext", {})
-        if security.get("runAsNonRoot") is not True or security.get("runAsUser", 0) < 1:
-            yield f"{name}: may run as root"
-        if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
-            yield f"{name}: without seccomp"
-        if spec.get("automountServiceAccountToken") is not False:
-            yield f"{name}: has a token"
-        if spec.get("enableServiceLinks") is not False:
-            yield f"{name}: has variables of Services"
-        if any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
-            yield f"{name}: shares what is the node's"
-    wanted = {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    for name, container in rendered.containers():
-        if container.get("securityContext") != wanted:
-            yield f"{name}: {container.get('securityContext')}"
-
-
-def images_are_pinned(rendered: Rendered) -> Iterator[str]:
-    """By a tag that says something, or by digest."""
-    for name, container in rendered.containers():
-        if not re.search(r"(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})$", container["image"]):
-            yield f"{name}: image {container['image']}"
-
-
 def resources_fit(rendered: Rendered) -> Iterator[str]:
     """Every container asks for processor and memory, bounds its memory, and asks within bounds."""
     for name, container in rendered.containers():
@@ -309,39 +262,6 @@ def gpu_pods_have_what_they_need(rendered: Rendered) -> Iterator[str]:
         [shm] = [v["emptyDir"] for v in pod["spec"]["volumes"] if v["name"] == mount["name"]]
         if shm.get("medium") != "Memory" or quantity(shm["sizeLimit"]) > quantity(limits["memory"]):
             yield f"{name}: shared memory {shm}"
-
-
-def networks_are_closed(rendered: Rendered) -> Iterator[str]:
-    """Each pod that takes calls has one policy; gRPC is the edge's, health the scrapers'."""
-    policies = list(rendered.of("NetworkPolicy"))
-    for name, _, pod in deployments(rendered) if policies else ():
-        labels = pod["metadata"]["labels"]
-        own = [
-            item["spec"]
-            for item in policies
-            if is_selected(item["spec"]["podSelector"]["matchLabels"], labels)
-        ]
-        if len(own) != 1 or own[0]["policyTypes"] != ["Ingress", "Egress"]:
-            yield f"{name}: {len(own)} policies"
-            continue
-        for rule in own[0]["ingress"]:
-            ports = [port["port"] for port in rule["ports"]]
-            if not set(ports) <= port_numbers(pod).keys():
-                yield f"{name}: lets in to {ports}"
-            if ports not in (["http"], ["http", "https"]) and not rule.get("from"):
-                yield f"{name}: everybody may reach {ports}"
-        let_in = {component_of(peer) for rule in own[0]["ingress"] for peer in rule.get("from", ())}
-        if component(pod) != "edge" and "edge" not in let_in:
-            yield f"{name}: the edge is shut out"
-        outwards = {component_of(peer) for rule in own[0]["egress"] for peer in rule.get("to", ())}
-        if component(pod) == "edge" and not set(POLICED[1:]) <= outwards:
-            yield f"{name}: may not call {POLICED[1:]}"
-
-
-def component_of(peer: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
-    """The component whose pods a peer of a policy is."""
-    labels = peer.get("podSelector", {}).get("matchLabels", {})
-    return labels.get("app.kubernetes.io/component", "")
 
 
 def monitors_find_services(rendered: Rendered) -> Iterator[str]:
@@ -382,12 +302,14 @@ INVARIANTS: Mapping[str, Callable[[Rendered], Iterator[str]]] = {
         configurations_roll_pods,
         mounts_have_volumes,
         files_of_settings_are_mounted,
-        secrets_are_files,
-        pods_are_restricted,
-        images_are_pinned,
+        security.secrets_are_files,
+        security.pods_are_restricted,
+        security.containers_are_restricted,
+        security.volumes_are_the_clusters,
+        security.images_are_pinned,
         resources_fit,
         gpu_pods_have_what_they_need,
-        networks_are_closed,
+        security.networks_are_closed,
         monitors_find_services,
         tests_are_programs_of_ours,
     )
