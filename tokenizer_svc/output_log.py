@@ -14,13 +14,17 @@ from tokenizer_svc.formatted_detokenizer import FormattedDetokenizer
 from tokenizer_svc.outputs import EndReason, OutputState
 
 _log = structlog.get_logger(__name__)
+_MAX_MODEL_CHARACTERS = 256
 
 
 class _Opened(NamedTuple):
-    """What of the line is known from the beginning; `began` in monotonic seconds."""
+    """What of the line is known from the beginning; `began` in monotonic seconds.
+
+    Bounded, since nothing bounds what an open says of its request.
+    """
 
     request_id: str
-    traceparent: str
+    trace_id: str
     model: str
     began: float
 
@@ -34,8 +38,12 @@ class OutputLog:
 
     def opened(self, request: DetokenizeOpen) -> None:
         """An output is about to begin."""
+        is_short = len(request.request_id) <= MAX_REQUEST_ID_CHARACTERS
         self._opened[request.handle] = _Opened(
-            request.request_id, request.traceparent, request.decoder.model, monotonic()
+            request.request_id if is_short else "",
+            read_trace_context([request.traceparent], []).trace_id,
+            request.decoder.model[:_MAX_MODEL_CHARACTERS],
+            monotonic(),
         )
 
     def ended(
@@ -49,11 +57,10 @@ class OutputLog:
         opened = self._opened.pop(handle)
         self._ends[reason] += 1
         failure = {} if error is None else {"error": error.label}
-        is_short = len(opened.request_id) <= MAX_REQUEST_ID_CHARACTERS
         _log.info(
             "output_ended",
-            request_id=opened.request_id if is_short else "",
-            trace_id=read_trace_context([opened.traceparent], []).trace_id,
+            request_id=opened.request_id,
+            trace_id=opened.trace_id,
             model=opened.model,
             reason=reason,
             tokens=0 if state is None else state.consumed,

@@ -24,6 +24,8 @@ from worker.request_phases import Phase, request_phases
 _log = structlog.get_logger("worker.request")
 
 _FAULT_STATUS = 500
+_MAX_TENANT_CHARACTERS = 256
+"""As many as a salt may have; that of a refused request may be of any length."""
 
 
 class RequestReports:
@@ -57,7 +59,7 @@ class RequestReport:
         self._tracing = tracing
         self._metrics = metrics
         self._caller = caller
-        self._tenant = caller.tenant_of(wire.cache_salt)
+        self._tenant = caller.tenant_of(wire.cache_salt)[:_MAX_TENANT_CHARACTERS]
         self._id = wire.request_id[:MAX_REQUEST_ID_CHARACTERS]
         self._span = tracing.begin(
             names.GENERATE_METHOD,

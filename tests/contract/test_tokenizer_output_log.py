@@ -145,3 +145,16 @@ async def test_an_edge_that_says_nothing_of_the_request_is_served(
         await raw.output(1, closed=True)
 
     assert ended(lines) == [line("closed", 0, request_id="", trace_id="")]
+
+
+async def test_what_is_refused_makes_no_long_line(model: TokenizerModel, lines: list[Any]) -> None:
+    """The name of a model that is none is cut."""
+    open_ = opening(model, 1)
+    open_.decoder.model = "x" * 10_000
+    async with running_tokenizer(ModelRegistry([model])) as tokenizer:
+        raw = RawDetokenize(tokenizer.stub)
+        await raw.send([open_])
+        await raw.failed(1)
+
+    [entry] = ended(lines)
+    assert ("failed", "x" * 256) == (entry["reason"], entry["model"])

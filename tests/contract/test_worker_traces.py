@@ -295,6 +295,16 @@ async def test_what_a_caller_sent_is_not_in_a_spans_message() -> None:
     assert ("model_not_found", "") == told.server.error
 
 
+async def test_what_is_refused_has_bounded_attributes() -> None:
+    """Ids and tenants are cut, though what they came from is refused for its length."""
+    told = Told(ScriptedEngine())
+    async with told.serving as worker:
+        await attach(worker, request_id="r" * 10_000, cache_salt="tenant:" + "t" * 10_000)
+
+    found = told.server.attributes
+    assert ("r" * 128, "t" * 256) == (found["headrace.request.id"], found["headrace.tenant"])
+
+
 async def test_one_failed_output_of_two_fails_the_request_in_decode() -> None:
     """The other's good end is among the outcomes; the first failure is the request's."""
     engine = ScriptedEngine()
