@@ -180,6 +180,14 @@ BREAKS: Sequence[Break] = (
         '- name: tmp\n  emptyDir:\n    sizeLimit: {{ default "1Gi" .values.tmpSize }}',
         "- name: tmp\n  hostPath: {path: /var/tmp}",
     ),
+    Break(
+        "volumes_are_the_clusters",
+        "mode",
+        "_pod.tpl",
+        "defaultMode: 288",
+        "defaultMode: 440",
+        "tls",
+    ),
     Break("pods_are_restricted", "links", "_pod.tpl", "enableServiceLinks: false\n", ""),
     Break("pods_are_restricted", "token", "_pod.tpl", "automountServiceAccountToken: false\n", ""),
     Break(

@@ -10,6 +10,8 @@ from tests.helm.chart import Rendered
 from tests.helm.objects import POLICED, component, deployments, is_selected, port_numbers
 
 ALLOWED_VOLUMES = frozenset({"configMap", "emptyDir", "persistentVolumeClaim", "secret"})
+SECRET_MODE = 0o440
+"""For the user's group alone."""
 
 
 def secrets_are_files(rendered: Rendered) -> Iterator[str]:
@@ -62,6 +64,8 @@ def volumes_are_the_clusters(rendered: Rendered) -> Iterator[str]:
         for volume in pod["spec"].get("volumes", ()):
             if not volume.keys() & ALLOWED_VOLUMES and volume["name"] != "models":
                 yield f"{name}: volume {volume}"
+            if volume.get("secret", {}).get("defaultMode", SECRET_MODE) != SECRET_MODE:
+                yield f"{name}: who may read secret {volume['name']}"
 
 
 def images_are_pinned(rendered: Rendered) -> Iterator[str]:

@@ -9,7 +9,7 @@ from headrace.cli.model import _parser as model_parser
 from headrace.cli.service import main as service
 from headrace.cli.smoke import _arguments as smoke_arguments
 from tests.helm.chart import Rendered
-from tests.helm.objects import config_text, main_container
+from tests.helm.objects import config_text, is_selected, main_container
 from tests.helm.scenes import SCENES
 
 
@@ -74,3 +74,16 @@ def test_there_is_no_test_without_its_key(rendered: Callable[[str], Rendered]) -
     """It could only be refused."""
     assert not list(rendered("keys-without-a-test-key").of("Pod"))
     assert len(list(rendered("tls").of("Pod"))) == 1
+
+
+def test_the_test_is_let_in(rendered: Callable[[str], Rendered]) -> None:
+    """Also where only some may reach the edge."""
+    policy = rendered("eight-h100").named("NetworkPolicy", "headrace-edge")
+    [pod] = rendered("eight-h100").of("Pod")
+    selectors = [
+        peer.get("podSelector", {}).get("matchLabels", {})
+        for peer in policy["spec"]["ingress"][0]["from"]
+    ]
+
+    assert len(selectors) == 2
+    assert any(is_selected(selector, pod["metadata"]["labels"]) for selector in selectors)

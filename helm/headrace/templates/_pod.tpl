@@ -136,7 +136,7 @@ lifecycle:
 - name: {{ .name }}
   secret:
     secretName: {{ .secretName }}
-    defaultMode: 0440
+    defaultMode: 288 # 0440
 {{- end }}
 {{- with .values.extraVolumes }}
 {{ toYaml . }}
