@@ -15,6 +15,8 @@ _TRACEPARENT = re.compile(
 _MEMBER = re.compile(r"(?P<key>[a-z0-9][a-z0-9_*/@-]{0,255})=[ -+\--<>-~]{0,255}[!-+\--<>-~]")
 _MAX_MEMBERS = 32
 _MAX_STATE_CHARACTERS = 512
+_MAX_READ_CHARACTERS = _MAX_MEMBERS * 514
+"""Of all members, as long as they may be; a longer list is invalid, and not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def _checked_parent(value: str) -> str:
 
 def _checked_state(values: Sequence[str]) -> str:
     """The list's members joined, as many from its beginning as fit; empty for an invalid list."""
+    if sum(map(len, values)) > _MAX_READ_CHARACTERS:
+        return ""
     members = [part.strip(" \t") for value in values for part in value.split(",")]
     members = [member for member in members if member]
     found = [_MEMBER.fullmatch(member) for member in members]

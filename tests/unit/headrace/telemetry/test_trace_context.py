@@ -75,6 +75,13 @@ def test_long_tracestate_is_cut_between_members() -> None:
     assert ",".join(members[:5]) == state
 
 
+def test_a_tracestate_longer_than_all_members_may_be_is_invalid() -> None:
+    """Whoever sends megabytes of commas in a message of gRPC has them counted, and not read."""
+    assert read_trace_context([PARENT], [",".join(["a=b", *[""] * 16_444])]).tracestate == "a=b"
+    assert read_trace_context([PARENT], ["a=b" + "," * 16_446]).tracestate == ""
+    assert read_trace_context([PARENT], ["a=b", "," * 16_446]).trace_id == TRACE
+
+
 async def test_context_reaches_backend_and_log() -> None:
     """The options of a generation carry the context, and the request's log line the trace id."""
     backend = FakeBackend()
