@@ -22,11 +22,6 @@ class AttemptSpans:
         self._options = options
         self._span: Span | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether an attempt has begun and not ended, be it recorded or not."""
-        return self._span is not None
-
     def begin(self, address: str, attempt: int) -> TraceContext:
         """An attempt on the worker at `address` begins; returns what the worker is told."""
         span = self._tracing.begin(names.GENERATE_METHOD, SpanKind.CLIENT, self._options.trace)

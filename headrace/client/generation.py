@@ -277,6 +277,8 @@ class RunningGeneration:
             self._spans.end(second, 0)
             # Where to go there is nowhere: what ended the first attempt is the truth.
             self.fail(error)
+        else:
+            self._placement.count_retry(error)
 
     def _continue(
         self, outputs: Sequence[AttemptOutput], error: ServiceError, avoided: frozenset[WorkerLink]
@@ -291,6 +293,7 @@ class RunningGeneration:
         if _PREFIX not in info.honoured_fields:
             self._begin_anew(error, avoided)
             return
+        self._placement.count_retry(error)
         attempts = self.timeline.attempts + 1
         self.timeline = replace(self.timeline, attempts=attempts, worker_ended=None)
         trace = self._spans.begin(worker.address, attempts)
@@ -320,13 +323,15 @@ class RunningGeneration:
         self._placement.route(handle, output.handle)
 
     def _end_attempt(self, error: ServiceError) -> None:
-        if self._spans.is_open:
-            self._placement.count_retry(error)
         self._spans.end(error, sum(self.usage.completion_tokens))
 
     def on_tokenizer_lost(self, output: AttemptOutput) -> None:
-        """An output's tokenizer is gone: go on at another one, or fail."""
-        self._reopen(output, worker_lost())
+        """An output's tokenizer is gone: go on at another one, or fail, as with workers."""
+        error = worker_lost(is_final=output.num_tokenizer_crashes > 1)
+        if error.is_final:
+            self.fail(error)
+        else:
+            self._reopen(output, error)
 
     def on_text_failure(self, output: AttemptOutput, error: ServiceError) -> None:
         """The tokenizer failed an output; one that shuts down may be replaced."""
@@ -340,7 +345,6 @@ class RunningGeneration:
         if output.num_moves >= _MOST_MOVES:
             self.fail(error)
             return
-        self._placement.count_retry(error)
         try:
             tokenizer = self._placement.place_tokenizer(self._prompt)
             handle = self._placement.next_handles(1)
@@ -348,6 +352,7 @@ class RunningGeneration:
         except ServiceError:
             self.fail(error)
         else:
+            self._placement.count_retry(error)
             self._placement.route(output.worker_handle, output.handle)
 
     def fail(self, error: ServiceError) -> None:

@@ -100,7 +100,7 @@ async def test_a_request_aboard_two_lost_workers_is_not_tried_on_a_third() -> No
 
 
 async def test_a_lost_worker_without_another_is_an_error() -> None:
-    """With nowhere to go the request ends with what ended its only attempt."""
+    """With nowhere to go it ends with what ended its only attempt, and no retry is counted."""
     consumer = RecordingConsumer()
     async with scripted_scene() as scene:
         scene.generate(consumer)
@@ -110,6 +110,7 @@ async def test_a_lost_worker_without_another_is_an_error() -> None:
 
         assert [(WORKER_LOST, False)] == [(e.reason, e.is_final) for e in consumer.errors]
         assert nothing_left(scene)
+        assert {} == scene.backend.retries
 
 
 async def test_all_outputs_of_a_request_move_together() -> None:
