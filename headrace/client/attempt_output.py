@@ -68,6 +68,7 @@ class AttemptOutput:
         "logprobs",
         "num_moves",
         "num_refusals",
+        "num_tokenizer_crashes",
         "released_tokens",
         "tokenizer",
         "worker",
@@ -95,6 +96,8 @@ class AttemptOutput:
         """How often it went on elsewhere."""
         self.num_refusals = 0
         """By workers, since it went on elsewhere."""
+        self.num_tokenizer_crashes = 0
+        """Of tokenizers with it aboard; it may be the reason."""
         self.logprobs: TokenJoin | None = None
         self.events: OutputEvents | None = None
         self.write: Callable[[str], None]
@@ -181,9 +184,9 @@ class AttemptOutput:
         if self._owner.is_current(self):
             self._owner.on_text_failure(self, error_from_failure(failure))
 
-    def on_tokenizer_lost(self, why: str) -> None:
+    def on_tokenizer_lost(self, *, is_crash: bool) -> None:
         """Part of TextOutput."""
-        del why  # the link logs it; it is of no use to a client
+        self.num_tokenizer_crashes += is_crash
         if self._owner.is_current(self):
             self._owner.on_tokenizer_lost(self)
 

@@ -60,8 +60,11 @@ class TextOutput(Protocol):
     def on_text_failure(self, failure: Failure) -> None:
         """It failed; the link has forgotten it."""
 
-    def on_tokenizer_lost(self, why: str) -> None:
-        """The tokenizer was lost; the link has forgotten the output."""
+    def on_tokenizer_lost(self, *, is_crash: bool) -> None:
+        """The tokenizer was lost; the link has forgotten the output.
+
+        Not a crash: it was shutting down.
+        """
 
 
 class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
@@ -301,6 +304,8 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
             self._release_events(handles)
 
     def _on_lost(self, why: str) -> None:
+        del why  # the link logs it; it is of no use to a client
+        is_crash = self._stream is None or not self._stream.peer_draining
         renders, self._renders = self._renders, set()
         for call in renders:
             call.cancel()
@@ -310,4 +315,4 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         # Whatever becomes of one of them, all are told.
         with ExitStack() as told:
             for output in reversed(outputs):
-                told.callback(output.on_tokenizer_lost, why)
+                told.callback(output.on_tokenizer_lost, is_crash=is_crash)

@@ -155,3 +155,24 @@ async def test_a_request_that_cannot_be_told_of_a_loss_costs_no_other_one(kind: 
             await consumer.hears("error")
 
         assert nothing_left(scene)
+
+
+async def test_two_tokenizers_that_crash_with_an_output_are_its_end() -> None:
+    """It may be the reason: the third one, and whoever is served there, are spared."""
+    consumer = RecordingConsumer()
+    async with scripted_scene(tokenizers=3, continues=True) as scene:
+        scene.generate(consumer)
+        await begun(scene, consumer, 11, 12, released=1)
+        lost = serving_tokenizer(scene)
+        lost.close()
+        others = [stream for stream in scene.tokenizer_streams if stream is not lost]
+        opens = [asyncio.create_task(tok.opened(stream)) for stream in others]
+        _, waiting = await asyncio.wait(opens, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waiting:
+            wait.cancel()
+        serving_tokenizer(scene).close()
+        await consumer.hears("error")
+
+        assert [error.label for error in consumer.errors] == ["worker_lost"]
+        assert consumer.errors[0].is_final
+        assert nothing_left(scene)
