@@ -12,7 +12,8 @@ pytestmark = pytest.mark.model
 
 _SAMPLING: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
-    "seeded": {"temperature": 0.8, "top_p": 0.95, "seed": 7},
+    "seeded": {"temperature": 0.8, "seed": 7},
+    "nucleus": {"temperature": 0.8, "top_p": 0.95, "seed": 7},
 }
 _STORY = "A boat goes down the river, past the mill and the old bridge, to the harbour. " * 12
 
@@ -45,7 +46,10 @@ async def test_text_with_and_without_reuse(exact: Stack, kind: str) -> None:
 
 
 @pytest.mark.wire("A5.determinism")
-@pytest.mark.parametrize("kind", [pytest.param("greedy", marks=pytest.mark.slow), "seeded"])
+@pytest.mark.parametrize(
+    "kind",
+    [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("greedy", "nucleus")), "seeded"],
+)
 async def test_text_alone_and_among_eight(exact: Stack, kind: str) -> None:
     """Eight requests at once give the texts that each gives alone."""
     bodies = [_body(kind, number, salt=f"batch {kind}") for number in range(8)]

@@ -10,7 +10,7 @@ sorted.
 
 import struct
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import blake2b, shake_128
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from worker.engine.seam import SamplingParams
 # Below this temperature the weights of all but the most probable tokens underflow anyway.
 _COLDEST = 1e-4
 _LIKELY = 2.0**-8  # weight of tokens that mostly make up the nucleus, the best one weighing 1
-_GROUP = 256  # tokens whose weights are summed before the draw finds its place
+_GROUP = 256  # tokens of which one is drawn once their group has been
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,34 +108,52 @@ class Sampler:
         np.subtract(row, row[best], out=weights)
         weights *= np.float32(1 / sampling.temperature)
         np.exp(weights, out=weights)
+        if not (0 < sampling.top_k < weights.size or sampling.top_p < 1 or sampling.min_p > 0):
+            return self._draw_any(draw)
         chance = uniform(draw.seed, draw.output_index, draw.position)
         if 0 < sampling.top_k < weights.size:
             ids = largest_ids(weights, sampling.top_k)
             total = float(weights[ids].sum())
-        elif sampling.top_p < 1 or sampling.min_p > 0:
+        else:
             total = float(weights.sum())
             ids = _candidates(weights, sampling, total)
-        else:
-            return self._draw_any(chance)
         return _draw_among(ids, weights[ids], sampling, total, chance)
 
-    def _draw_any(self, chance: float) -> int:
-        """Draw from the whole vocabulary: first a group of tokens, then one in it."""
-        ends = np.add.reduceat(self._weights, self._group_starts).cumsum(dtype=np.float64)
-        target = chance * ends[-1]
-        group = min(int(ends.searchsorted(target, side="right")), ends.size - 1)
+    def _draw_any(self, draw: Draw) -> int:
+        """Draw from the whole vocabulary: first a group of tokens, then one in it.
+
+        Both by the Gumbel-max trick (Gumbel 1954): the largest of log weight + noise is drawn with
+        the weight's probability, and changes only where two are as near as the rounding of a
+        batch's other sizes; a place in a running sum would be moved by all in front of it.
+        """
+        sums = np.add.reduceat(self._weights, self._group_starts)
+        noise = _gumbel_noise(draw, sums.size + _GROUP)
+        group = int((_log(sums) + noise[_GROUP:]).argmax())
         start = int(self._group_starts[group])
-        inside = self._weights[start : start + _GROUP].cumsum(dtype=np.float64)
-        before = float(ends[group - 1]) if group else 0.0
-        # Sums of different order differ in their last bits: stay inside, on a possible token.
-        place = int(inside.searchsorted(min(target - before, inside[-1]), side="right"))
-        last = int(inside.searchsorted(inside[-1], side="left"))
-        return start + min(place, last)
+        inside = _log(self._weights[start : start + _GROUP])
+        return start + int((inside + noise[: inside.size]).argmax())
+
+
+def _log(weights: FloatArray) -> FloatArray:
+    """Natural logarithms; minus infinity of 0, for what can never be drawn."""
+    with np.errstate(divide="ignore"):
+        return np.log(weights)
+
+
+def _gumbel_noise(draw: Draw, count: int) -> FloatArray:
+    """Standard Gumbel numbers that depend on the draw's seed, output index and position alone."""
+    raw = shake_128(_place(draw.seed, draw.output_index, draw.position)).digest(4 * count)
+    chances = (np.frombuffer(raw, "<u4") + 0.5) * 2.0**-32
+    return -np.log(-np.log(chances))
+
+
+def _place(seed: int, output_index: int, position: int) -> bytes:
+    return struct.pack("<qII", seed, output_index, position)
 
 
 def uniform(seed: int, output_index: int, position: int) -> float:
     """A number in [0, 1) that depends on these alone; `seed` is a signed 64-bit integer."""
-    digest = blake2b(struct.pack("<qII", seed, output_index, position), digest_size=8).digest()
+    digest = blake2b(_place(seed, output_index, position), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 

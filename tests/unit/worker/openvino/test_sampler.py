@@ -207,3 +207,17 @@ def test_a_row_without_any_possible_token_fails() -> None:
 def test_an_empty_batch_draws_nothing() -> None:
     """A step that only read a part of a prompt has no row."""
     assert Sampler(VOCABULARY).sample(np.empty((0, VOCABULARY), np.float32), []) == []
+
+
+def test_small_errors_of_the_logits_change_no_draw() -> None:
+    """Those of a batch of another size: over the whole vocabulary only ties are drawn apart."""
+    errors = np.random.default_rng(5)
+    sampler = Sampler(20_000)
+    logits = errors.normal(0, 2, (1, 20_000)).astype(np.float32)
+    changed = 0
+    for position in range(300):
+        draw = [Draw(SamplingParams(temperature=0.8), 7, 0, position)]
+        near = logits + errors.normal(0, 2e-5, logits.shape).astype(np.float32)
+        changed += sampler.sample(logits, draw) != sampler.sample(near, draw)
+
+    assert changed <= 1
