@@ -66,7 +66,8 @@ READERS: dict[str, str] = {
     ),
     "common.v1.FrameHeader.hello": f"{ATTACH_LIFE}::test_a_missing_hello_ends_the_stream",
     "common.v1.FrameHeader.draining": (
-        f"{EDGE}::test_a_draining_worker_gets_nothing_new_and_what_runs_ends"
+        "tests/contract/test_edge_stream_silence.py"
+        "::test_a_draining_worker_gets_nothing_new_and_what_runs_ends"
     ),
     "common.v1.Hello.protocol_version": f"{ATTACH}::test_another_protocol_is_refused_by_name",
     "common.v1.Hello.build": f"{EDGE}::test_hello_is_logged_with_build_instance_and_features",
