@@ -74,7 +74,7 @@ class RunningGeneration:
         self._usage = AnswerUsage(len(prompt.token_ids), 0, [0] * n, [0] * n)
         self._open: dict[int, AttemptOutput] = {}  # by their handles at workers
         self._was_refused = self._is_over = False
-        self._num_crashes = 0
+        self._num_crashes = self._context_length = 0
         self._cause: ServiceError | None = None  # of the last move to another worker
         self._spans = AttemptSpans(placement.tracing, options)
         self.timeline = AnswerTimeline()
@@ -121,6 +121,7 @@ class RunningGeneration:
         """Begin all outputs."""
         worker = self._placement.place_worker(self._prompt, avoided)
         tokenizer = self._placement.place_tokenizer(self._prompt)
+        self._context_length = worker.models[self._prompt.model].context_length
         self.timeline = AnswerTimeline(self.timeline.attempts + 1)
         trace = self._spans.begin(worker.address, self.timeline.attempts)
         first = self._placement.next_handles(self._options.n)
@@ -284,6 +285,9 @@ class RunningGeneration:
         self, outputs: Sequence[AttemptOutput], error: ServiceError, avoided: frozenset[WorkerLink]
     ) -> None:
         self._end_attempt(error)
+        outputs = [output for output in outputs if not self._was_complete(output)]
+        if not outputs:
+            return
         try:
             worker = self._placement.place_worker(self._prompt, avoided)
         except ServiceError:
@@ -297,15 +301,10 @@ class RunningGeneration:
         attempts = self.timeline.attempts + 1
         self.timeline = replace(self.timeline, attempts=attempts, worker_ended=None)
         trace = self._spans.begin(worker.address, attempts)
+        loop = asyncio.get_running_loop()
         for output in outputs:
+            request = generation_request(self._prompt, self._options, trace, loop)
             token_ids = output.known_token_ids
-            end = reached_end(token_ids, self._prompt, self._options, info.context_length)
-            if end:
-                self._close_text(output, end)
-                continue
-            request = generation_request(
-                self._prompt, self._options, trace, asyncio.get_running_loop()
-            )
             handle = self._placement.next_handles(1)
             self._seat(output, worker, handle)
             try:
@@ -313,6 +312,14 @@ class RunningGeneration:
             except ServiceError as refused:
                 self.fail(refused)
                 return
+
+    def _was_complete(self, output: AttemptOutput) -> bool:
+        """Whether an output lacks nothing but its worker's word for it; then it is closed."""
+        token_ids = output.known_token_ids
+        end = reached_end(token_ids, self._prompt, self._options, self._context_length)
+        if end:
+            self._close_text(output, end)
+        return bool(end)
 
     def _seat(self, output: AttemptOutput, worker: WorkerLink, handle: int) -> None:
         """Have an output's tokens come from another worker."""

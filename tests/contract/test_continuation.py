@@ -128,9 +128,9 @@ async def test_outputs_go_on_one_by_one_with_their_own_index() -> None:
 async def test_what_was_complete_but_for_its_end_is_closed(
     last: int, max_tokens: int, reason: int
 ) -> None:
-    """The worker was lost between the last token and the end: nobody generates more."""
+    """The worker was lost between the last token and the end: nobody need generate more."""
     consumer = RecordingConsumer()
-    async with scripted_scene(workers=2, continues=True) as scene:
+    async with scripted_scene(continues=True) as scene:
         scene.generate(consumer, max_tokens=max_tokens)
         first, handle = await begun(scene, consumer, 11, last, released=1)
         first.close()
