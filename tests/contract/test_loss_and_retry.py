@@ -10,6 +10,8 @@ from tests.support.recording_consumer import RecordingConsumer
 from tests.support.scripted_scene import Scene, nothing_left, scripted_scene, tokenizer_of
 from tests.support.scripted_stream import ScriptedStream
 
+QUICK = FrameTiming(heartbeat_seconds=0.2)
+"""An open without tokens goes with them, or with the next frame."""
 WORKER_LOST = errors_pb2.ERROR_REASON_WORKER_LOST
 OVERLOADED = errors_pb2.ERROR_REASON_OVERLOADED
 DRAINING = errors_pb2.ERROR_REASON_DRAINING
@@ -136,7 +138,7 @@ async def test_all_outputs_of_a_request_move_together() -> None:
 async def test_a_lost_tokenizer_is_replaced_though_there_is_one_worker(n: int) -> None:
     """The worker of a request whose tokenizer was lost goes on; its text is made elsewhere."""
     consumer = RecordingConsumer(delivers=False)
-    async with scripted_scene(tokenizers=2) as scene:
+    async with scripted_scene(tokenizers=2, timing=QUICK) as scene:
         scene.generate(consumer, n=n)
         first = (await wrk.submitted(scene.worker)).first_handle
         other = await lose_tokenizer(scene)
@@ -170,7 +172,7 @@ async def test_a_tokenizer_lost_after_delivery_is_an_error_once() -> None:
 async def test_a_tokenizer_that_shuts_down_is_replaced() -> None:
     """An open that a draining tokenizer refuses goes to another tokenizer."""
     consumer = RecordingConsumer()
-    async with scripted_scene(tokenizers=2) as scene:
+    async with scripted_scene(tokenizers=2, timing=QUICK) as scene:
         scene.generate(consumer)
         handle = (await wrk.submitted(scene.worker)).first_handle
         used = next(i for i, link in enumerate(scene.backend._tokenizers) if link.num_outputs)

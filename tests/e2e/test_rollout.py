@@ -130,6 +130,7 @@ def _judge(answers: Sequence[Answer], text: str, tokens: int) -> None:
     assert len(set.union(*ids)) == len(answers)
 
 
+@pytest.mark.slow
 async def test_rolling_all(pairs: Stack, paced_text: str, measured: Measured) -> None:
     """SIGTERM to each worker and tokenizer in turn under 50 streams: nothing lost or altered."""
     bodies = [_stream("Tell me about water.", _TOKENS)] * _STREAMS

@@ -123,10 +123,9 @@ async def _abort_at_random(probe: Probe, num_outputs: int) -> None:
     assert sink.violations == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    "guide", [None, pytest.param(Guide("regex", "[a-z ]{300,400}"), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("guide", [None, Guide("regex", "[a-z ]{300,400}")])
 async def test_a_small_pool_preempts_and_changes_no_id(
     probe: Probe, model_directory: ModelDirectory, guide: Guide | None
 ) -> None:
