@@ -3,6 +3,7 @@
 import pytest
 
 from headrace.common.v1 import errors_pb2
+from headrace.rpc.limits import FrameTiming
 from headrace.tokenizer.v1.detokenize_pb2 import DetokenizeResponse
 from tests.support import scripted_tokenizer as tok
 from tests.support import scripted_worker as wrk
