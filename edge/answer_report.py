@@ -20,6 +20,8 @@ class AnswerReport:
     timeline: AnswerTimeline = field(default_factory=AnswerTimeline)
     usage: AnswerUsage = field(default_factory=AnswerUsage)
     finish_reasons: Sequence[str] = ()
+    stalls: int = 0
+    """How often a stream had to wait for its client to read."""
     is_captured: bool = False
     """Whether the span wants the answer's text."""
     capture: AnswerCapture | None = None

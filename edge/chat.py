@@ -182,6 +182,7 @@ class ChatHandler:
         finally:
             self._settle(job.scope, writer, generation, sys.exception())
             job.scope.failure = writer.failure
+            job.scope.answer.stalls = writer.num_stalls
 
     async def _answer(self, job: "_Job") -> web.StreamResponse:
         chat = job.intake.chat

@@ -48,6 +48,10 @@ class EdgeMetrics(ServiceMetrics):
             "headrace_edge_slow_readers_dropped",
             "Requests whose client was dropped, since it read too slowly.",
         )
+        self._stalls = counter(
+            "headrace_edge_reader_stalls",
+            "How often streams had to wait for their clients to read.",
+        )
         self._admission_waits = histogram(
             "headrace_edge_admission_wait_seconds",
             "How long chat requests that were admitted waited for others to end.",
@@ -85,6 +89,8 @@ class EdgeMetrics(ServiceMetrics):
             self._refusals.labels(outcome.reason, scope.caller.tenant_class).inc()
         if outcome.reason == DROPPED:
             self._slow_readers.inc()
+        if scope.answer.stalls:
+            self._stalls.inc(scope.answer.stalls)
         if scope.answer.admission_seconds is not None:
             self._admission_waits.observe(scope.answer.admission_seconds)
         if scope.model is not None:

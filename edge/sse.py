@@ -88,6 +88,8 @@ class SseWriter:
         if not isinstance(request.protocol, EdgeProtocol):
             raise TypeError("the connection's protocol must be an EdgeProtocol")
         self.has_delivered = False
+        self.num_stalls = 0
+        """How often the client read too slowly, so that deltas had to wait and were merged."""
         self._request = request
         self._transport: asyncio.Transport = request.transport
         self._protocol = request.protocol
@@ -301,6 +303,7 @@ class SseWriter:
 
     def on_paused(self) -> None:
         """The peer is too slow; `serve` waits until it has read."""
+        self.num_stalls += 1
         self._is_direct = False
         self._wake.set()
 

@@ -225,6 +225,7 @@ async def test_a_slow_reader_is_counted() -> None:
             await figures.settled()
 
         assert 1 == figures.value("headrace_edge_slow_readers_dropped_total")
+        assert 1 == figures.value("headrace_edge_reader_stalls_total")
 
 
 async def test_probes_are_not_refused() -> None:
