@@ -16,6 +16,7 @@ from tests.support.chat_client import (
     WorkerProbe,
     chat_body,
     eventually,
+    get,
     metric,
 )
 from tests.support.stack import MODEL, Service
@@ -174,6 +175,11 @@ async def test_nobody_left(open_stack: OpenStack) -> None:
         await eventually(rendering, "the request is being rendered")
         tokenizer.kill()
         first = await asking
+
+        async def noticed() -> bool:
+            return (await get(edge, "/ready")).status == 503
+
+        await eventually(noticed, "the edge knows of the loss")
         absent = CallersTrace()
         second = await ask_traced(edge, chat_body(), absent)
 
