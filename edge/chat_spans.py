@@ -16,6 +16,7 @@ from headrace.client.model_span import (
     answer_attributes,
     given,
     seconds_between,
+    tell_first_text,
 )
 from headrace.telemetry import names
 from headrace.telemetry.settings import TracingSettings
@@ -86,9 +87,7 @@ class ChatSpans:
     def _tell_answer(self, span: Span, scope: RequestScope, intake: Intake) -> None:
         report = scope.answer
         timeline = report.timeline
-        if timeline.first_text is not None:
-            at = self._tracing.clock.epoch_ns(timeline.first_text)
-            span.event(names.FIRST_TOKEN_EVENT, at_ns=at)
+        tell_first_text(span, self._tracing.clock, timeline)
         found: dict[str, AttributeValue | None] = {
             names.ADMISSION_SECONDS: report.admission_seconds,
             names.RESPONSE_ID: report.completion_id or None,

@@ -20,7 +20,6 @@ from headrace.client.resolver import NameLookup
 from headrace.client.tokenizer_link import TokenizerLink
 from headrace.client.worker_link import WorkerLink
 from headrace.common.v1 import errors_pb2
-from headrace.rpc.bearer import Metadata
 from headrace.rpc.credentials import PeerCredentials
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.limits import MAX_PENDING_TOKENS, FrameTiming
@@ -206,9 +205,7 @@ class GrpcChatBackend:
         spans = RenderSpans(self.tracing, trace, request_id, deadline)
         tokenizer = self._pick(self._tokenizers_of(names, None), _no_tokenizer(model))
         try:
-            with spans.attempt(tokenizer.address, 1) as metadata:
-                wire.model = _known_name(names, tokenizer)
-                response = await self._render_at(tokenizer, wire, deadline, metadata)
+            response = await _render_at(tokenizer, wire, names, spans, 1)
         except ServiceError as error:
             if error.reason not in _RETRIED_RENDER:
                 raise
@@ -217,9 +214,7 @@ class GrpcChatBackend:
                 raise
             self.count_retry(error)
             other = self._pick(others, _no_tokenizer(model))
-            with spans.attempt(other.address, 2) as metadata:
-                wire.model = _known_name(names, other)
-                response = await self._render_at(other, wire, deadline, metadata)
+            response = await _render_at(other, wire, names, spans, 2)
         return RenderedPrompt(
             model=model,
             token_ids=response.prompt_token_ids,
@@ -227,12 +222,6 @@ class GrpcChatBackend:
             guide=response.guide if response.HasField("guide") else None,
             functions=function_schemas(request),
         )
-
-    async def _render_at(
-        self, tokenizer: TokenizerLink, request: RenderRequest, deadline: float, metadata: Metadata
-    ) -> RenderResponse:
-        remaining = max(0.001, deadline - asyncio.get_running_loop().time())
-        return await tokenizer.render(request, timeout_seconds=remaining, metadata=metadata)
 
     def generate(
         self, prompt: RenderedPrompt, options: GenerationOptions, consumer: AnswerConsumer
@@ -329,6 +318,20 @@ class GrpcChatBackend:
 def _tokenizer_names(info: GetModelResponse) -> list[str]:
     """The names by which a tokenizer may know a served model: an adapter also by its base's."""
     return [info.model, info.base_model] if info.base_model else [info.model]
+
+
+async def _render_at(
+    tokenizer: TokenizerLink,
+    request: RenderRequest,
+    names: Sequence[str],
+    spans: RenderSpans,
+    number: int,
+) -> RenderResponse:
+    """A try, counted from 1: `request` is asked for by the first of `names` that is known there."""
+    with spans.attempt(tokenizer.address, number) as metadata:
+        request.model = _known_name(names, tokenizer)
+        remaining = max(0.001, spans.deadline - asyncio.get_running_loop().time())
+        return await tokenizer.render(request, timeout_seconds=remaining, metadata=metadata)
 
 
 def _known_name(names: Sequence[str], tokenizer: TokenizerLink) -> str:

@@ -8,7 +8,8 @@ from headrace.client.answers import AnswerTimeline, AnswerUsage, Generation, Gen
 from headrace.client.chat_answer import ChatAnswer
 from headrace.client.span_ends import service_error_of
 from headrace.telemetry import names
-from headrace.telemetry.spans import Attributes, AttributeValue, SpanKind, Tracing
+from headrace.telemetry.clock import SpanClock
+from headrace.telemetry.spans import Attributes, AttributeValue, Span, SpanKind, Tracing
 from headrace.telemetry.trace_context import TraceContext
 
 _PROVIDER = "headrace"
@@ -34,6 +35,12 @@ def answer_attributes(model: str, usage: AnswerUsage, timeline: AnswerTimeline) 
     if timeline.started is not None:
         found[names.USAGE_CACHED_TOKENS] = usage.cached_prompt_tokens
     return given(found)
+
+
+def tell_first_text(span: Span, clock: SpanClock, timeline: AnswerTimeline) -> None:
+    """The event of the first text, at its time, if there was one."""
+    if timeline.first_text is not None:
+        span.event(names.FIRST_TOKEN_EVENT, at_ns=clock.epoch_ns(timeline.first_text))
 
 
 def seconds_between(began: float | None, ended: float | None) -> float | None:
@@ -79,9 +86,7 @@ class ModelSpan:
         span, timeline = self._span, generation.timeline
         if not span.is_recording:
             return
-        if timeline.first_text is not None:
-            at = self._tracing.clock.epoch_ns(timeline.first_text)
-            span.event(names.FIRST_TOKEN_EVENT, at_ns=at)
+        tell_first_text(span, self._tracing.clock, timeline)
         span.set(answer_attributes(self._model, generation.usage, timeline))
         if answer.finish_reason is not None:
             span.set({names.RESPONSE_FINISH_REASONS: [answer.finish_reason]})

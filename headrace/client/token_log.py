@@ -31,11 +31,12 @@ class TokenLog:
         """Open outputs by handle, in the order of their begins: the frames' number then."""
         self._gathered: dict[int, array[int]] = {}
         """Of open outputs the tokens in front of the kept frames."""
-        self._read: dict[int, list[int]] | None = None
+        self._read: dict[int, array[int]] | None = None
 
     def begin(self, handle: int) -> None:
         """An output begins; its handle is above all before."""
         self._begins[handle] = self._next
+        self._gathered[handle] = array("I")
 
     def end(self, handle: int) -> None:
         """An output is over, and its tokens are of no use any more; unknown ones are ignored."""
@@ -60,17 +61,7 @@ class TokenLog:
         while self._next - len(self._frames) < oldest:
             self._frames.popleft()
         while len(self._frames) > _MOST_FRAMES:
-            self._gather(self._frames.popleft())
-
-    def _gather(self, frame: _Frame) -> None:
-        handles, counts, token_ids = frame
-        begins, gathered, position = self._begins, self._gathered, 0
-        for handle, count in zip(handles, counts, strict=True):
-            if handle in begins:
-                if handle not in gathered:
-                    gathered[handle] = array("I")
-                gathered[handle].extend(token_ids[position : position + count])
-            position += count
+            _gather(self._frames.popleft(), self._gathered)
 
     def tokens_of(self, handle: int) -> list[int]:
         """All that came of an open output; empty for one that is not open."""
@@ -78,14 +69,21 @@ class TokenLog:
             return []
         if self._read is None:
             self._read = self._read_all()
-        return self._read.get(handle, [])
+        found = self._read.get(handle)
+        return [] if found is None else found.tolist()
 
-    def _read_all(self) -> dict[int, list[int]]:
-        found = {handle: [*self._gathered.get(handle, ())] for handle in self._begins}
-        for handles, counts, token_ids in self._frames:
-            position = 0
-            for handle, count in zip(handles, counts, strict=True):
-                if handle in found:
-                    found[handle] += token_ids[position : position + count]
-                position += count
+    def _read_all(self) -> "dict[int, array[int]]":
+        found = {handle: token_ids[:] for handle, token_ids in self._gathered.items()}
+        for frame in self._frames:
+            _gather(frame, found)
         return found
+
+
+def _gather(frame: _Frame, outputs: "dict[int, array[int]]") -> None:
+    """Add to each of these outputs what the frame has of it."""
+    handles, counts, token_ids = frame
+    position = 0
+    for handle, count in zip(handles, counts, strict=True):
+        if handle in outputs:
+            outputs[handle].extend(token_ids[position : position + count])
+        position += count
