@@ -4,34 +4,43 @@ import asyncio
 
 import pytest
 
+from headrace.client.answers import RenderedPrompt
 from headrace.client.prompt_request import ChatMessage, PromptRequest
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
-from tests.support.scripted_scene import scripted_scene
+from tests.support.scripted_scene import Scene, scripted_scene
 
 WORKER_LOST = errors_pb2.ERROR_REASON_WORKER_LOST
 OVERLOADED = errors_pb2.ERROR_REASON_OVERLOADED
 DRAINING = errors_pb2.ERROR_REASON_DRAINING
 
 
+def begun(scene: Scene) -> asyncio.Task[RenderedPrompt]:
+    """A small prompt that is being rendered."""
+    request = PromptRequest("tiny", (ChatMessage("user", "x"),))
+    return asyncio.create_task(scene.backend.render(request, timeout_seconds=30))
+
+
+async def held_up(scene: Scene) -> tuple[asyncio.Task[RenderedPrompt], int]:
+    """A prompt that one of two tokenizers renders without end, and which one; the other would."""
+    for tokenizer in scene.tokenizers:
+        tokenizer.render_gate.clear()
+    rendering = begun(scene)
+    waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    used = next(i for i, t in enumerate(scene.tokenizers) if t.rendering.is_set())
+    scene.tokenizers[1 - used].render_gate.set()
+    return rendering, used
+
+
 async def test_a_lost_tokenizer_is_not_waited_for_while_rendering() -> None:
     """A tokenizer whose stream ends while it renders is replaced at once, not at the deadline."""
     async with scripted_scene(tokenizers=2) as scene:
-        for tokenizer in scene.tokenizers:
-            tokenizer.render_gate.clear()
-        rendering = asyncio.create_task(
-            scene.backend.render(
-                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
-            )
-        )
-        waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        used = next(i for i, t in enumerate(scene.tokenizers) if t.rendering.is_set())
-        scene.tokenizers[1 - used].render_gate.set()
+        rendering, used = await held_up(scene)
         scene.tokenizer_streams[used].close()
         prompt = await asyncio.wait_for(rendering, 5)
-        for wait in waits:
-            wait.cancel()
 
     assert [5, 6, 7] == list(prompt.token_ids)
 
@@ -39,23 +48,11 @@ async def test_a_lost_tokenizer_is_not_waited_for_while_rendering() -> None:
 async def test_a_tokenizer_that_drops_its_calls_is_replaced_while_rendering() -> None:
     """A server that is stopped cancels its calls: that is its loss, not the caller's wish."""
     async with scripted_scene(tokenizers=2) as scene:
-        for tokenizer in scene.tokenizers:
-            tokenizer.render_gate.clear()
-        rendering = asyncio.create_task(
-            scene.backend.render(
-                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
-            )
-        )
-        waits = [asyncio.create_task(t.rendering.wait()) for t in scene.tokenizers]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        used = next(i for i, t in enumerate(scene.tokenizers) if t.rendering.is_set())
-        scene.tokenizers[1 - used].render_gate.set()
+        rendering, used = await held_up(scene)
         server = scene.tokenizers[used].server
         assert server is not None
         await server.stop(0)
         prompt = await asyncio.wait_for(rendering, 5)
-        for wait in waits:
-            wait.cancel()
 
     assert [5, 6, 7] == list(prompt.token_ids)
 
@@ -64,11 +61,7 @@ async def test_the_only_tokenizer_lost_while_rendering_is_an_error() -> None:
     """Without another one the caller hears that there is none."""
     async with scripted_scene() as scene:
         scene.tokenizers[0].render_gate.clear()
-        rendering = asyncio.create_task(
-            scene.backend.render(
-                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
-            )
-        )
+        rendering = begun(scene)
         await scene.tokenizers[0].rendering.wait()
         scene.tokenizer.close()
         with pytest.raises(ServiceError) as caught:
@@ -83,11 +76,7 @@ async def test_a_cancelled_render_stays_cancelled() -> None:
     """The caller's own cancellation ends the call and is not taken for a loss."""
     async with scripted_scene() as scene:
         scene.tokenizers[0].render_gate.clear()
-        rendering = asyncio.create_task(
-            scene.backend.render(
-                PromptRequest("tiny", (ChatMessage("user", "x"),)), timeout_seconds=30
-            )
-        )
+        rendering = begun(scene)
         await scene.tokenizers[0].rendering.wait()
         rendering.cancel()
         with pytest.raises(asyncio.CancelledError):
