@@ -7,11 +7,11 @@ from contextlib import aclosing
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
 from headrace.telemetry.recorded_span import RecordedSpan
+from headrace.telemetry.recording_tracing import RecordingTracing
 from headrace.telemetry.span_counts import SpanCounts
 from headrace.telemetry.span_queue import SpanQueue
 from headrace.telemetry.spans import SilentSpan, Span, SpanKind, Tracing
 from headrace.telemetry.trace_context import NO_TRACE, TraceContext, read_trace_context
-from headrace.telemetry.tracing import RecordingTracing
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
