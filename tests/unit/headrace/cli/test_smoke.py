@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -38,6 +38,16 @@ def refusal(status: str, body: str) -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
+def _read_request(request: BinaryIO) -> None:
+    """All of it: who closes with something unread resets, and its answer may be lost."""
+    length = 0
+    while line := request.readline().strip():
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    request.read(length)
+
+
 @contextmanager
 def answering(response: bytes) -> Iterator[str]:
     """A server that gives one connection this response; its base URL."""
@@ -45,8 +55,8 @@ def answering(response: bytes) -> Iterator[str]:
 
         def answer() -> None:
             connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
+            with connection, connection.makefile("rb") as request:
+                _read_request(request)
                 connection.sendall(response)
 
         thread = threading.Thread(target=answer)
