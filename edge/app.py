@@ -19,6 +19,7 @@ from edge.openai.models import FoundModel, ModelCatalog, build_model, build_mode
 from edge.openapi_route import OPENAPI_PATH, openapi_handler, openapi_surface
 from edge.profiles import LENIENT_PREFIXES, STRICT_PREFIX, ProfileBook
 from edge.rate_limits import rate_limit_headers
+from edge.readiness import Readiness
 from edge.replies import REQUEST_ID_HEADER, error_reply, json_reply, shown_path, unknown_url
 from edge.request_scope import scope_of
 from edge.service_state import ServiceState
@@ -43,6 +44,7 @@ def build_app(
     backend: ChatBackend,
     settings: EdgeSettings,
     state: ServiceState,
+    readiness: Readiness,
     telemetry: Telemetry[EdgeMetrics],
 ) -> web.Application:
     """The application over a backend; bound to the running event loop."""
@@ -65,7 +67,7 @@ def build_app(
     catalog = ModelCatalog(settings.aliases)
     handlers: dict[tuple[str, str], _Handler] = {
         (hdrs.METH_GET, "/health"): _health,
-        (hdrs.METH_GET, "/ready"): _readiness(backend, state),
+        (hdrs.METH_GET, "/ready"): _readiness(readiness),
         (hdrs.METH_GET, "/metrics"): _metrics(metrics),
     }
     surface = openapi_surface(profiles, settings, PREFIXES, CHAT_PATH)
@@ -153,15 +155,13 @@ async def _health(_request: web.Request) -> web.StreamResponse:
     return json_reply(b'{"status":"ok"}')
 
 
-def _readiness(backend: ChatBackend, state: ServiceState) -> _Handler:
+def _readiness(readiness: Readiness) -> _Handler:
     async def handle(_request: web.Request) -> web.StreamResponse:
-        if state.is_leaving:
+        if readiness.is_leaving:
             raise ServiceError(errors_pb2.ERROR_REASON_DRAINING, "The server is shutting down.")
-        if not backend.is_ready:
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE,
-                "No model has both a worker and a tokenizer connected.",
-            )
+        if problem := readiness.problem:
+            message = f"{problem[0].upper()}{problem[1:]}."
+            raise ServiceError(errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE, message)
         return json_reply(b'{"status":"ready"}')
 
     return handle

@@ -13,6 +13,7 @@ from aiohttp import web
 from edge.app import build_app
 from edge.metrics import EdgeMetrics
 from edge.protocol import EdgeProtocol
+from edge.readiness import Readiness
 from edge.service_state import ServiceState
 from edge.settings import EdgeSettings
 from edge.tls import listening_context
@@ -38,8 +39,10 @@ class EdgeServer:
         self._settings = settings.server
         self._streaming = settings.streaming
         self._state = ServiceState()
+        self.readiness = Readiness(backend, self._state)
+        """What probes are told."""
         self._runner = web.AppRunner(
-            build_app(backend, settings, self._state, telemetry),
+            build_app(backend, settings, self._state, self.readiness, telemetry),
             handler_cancellation=True,
             access_log=None,
             shutdown_timeout=_CUT_SECONDS,

@@ -27,8 +27,6 @@ EdgeTelemetry: TypeAlias = Telemetry[EdgeMetrics]
 OpenBackend: TypeAlias = Callable[
     [BackendSettings, EdgeTelemetry], AbstractAsyncContextManager[ChatBackend]
 ]
-NOT_CONNECTED = "no model has both a worker and a tokenizer connected"
-"""Why an edge that serves is not ready."""
 _log = structlog.get_logger()
 
 
@@ -100,7 +98,7 @@ async def serve(
             _check_open_files(settings.admission)
             if on_listening is not None:
                 on_listening(server.port)
-            health.serve(lambda: "" if backend.is_ready else NOT_CONNECTED)
+            health.serve(lambda: server.readiness.problem)
             await stop.wait()
             health.drain()
             await server.leave()

@@ -136,7 +136,7 @@ def _paths(surface: Surface) -> dict[str, Any]:
         }
     paths["/health"] = _probe(surface, "The process runs.", _json(_status("ok")))
     paths["/ready"] = _probe(
-        surface, "Requests can be answered.", _json(_status("ready")), _READY_REASONS
+        surface, "Requests are welcome.", _json(_status("ready")), _READY_REASONS
     )
     figures = {METRICS_TYPE: {"schema": {"type": "string"}}}
     paths["/metrics"] = _probe(surface, "Figures for Prometheus.", figures)

@@ -136,7 +136,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_every_service_tells_its_health(stack: Stack) -> None:
-    """Ready under its own name, with its own metrics; an edge without workers is not ready."""
+    """Ready under its own name, with its own metrics; an edge is, once it has met a worker."""
     names = {
         "worker": "headrace.worker.v1.GenerationService",
         "tokenizer": "headrace.tokenizer.v1.TokenizerService",
@@ -153,7 +153,13 @@ def test_every_service_tells_its_health(stack: Stack) -> None:
 
     for worker in stack.workers:
         assert worker.stop() == 0
-    wait_for(lambda: http_status(edge_port, "/ready") == 503, "not ready", _SECONDS)
+    wait_for(lambda: stack.edge.events("peer_closed", "peer_lost"), "it is known", _SECONDS)
+    assert http_status(edge_port, "/ready") == 200
+    assert stack.edge.stop() == 0
+    stack.edge.start()
+    edge_port = health_port(stack.edge)
+    wait_for(lambda: http_status(edge_port, "/startup") == 200, "started", _SECONDS)
+    assert http_status(edge_port, "/ready") == 503
     assert "no model has both a worker and a tokenizer" in http_ask(edge_port, "/ready")[1]
     assert http_status(edge_port, "/health") == 200
     for worker in stack.workers:

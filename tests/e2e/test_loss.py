@@ -258,7 +258,8 @@ async def test_only_worker_killed(lonely: Stack, measured: Measured, paced_text:
     assert away.error is not None
     assert away.error["code"] == "no_worker_available"
     assert int(away.headers["retry-after"]) >= 1
-    assert ready.status == 503
+    # Out of a load balancer's list it could not even say 503.
+    assert ready.status == 200
 
 
 @pytest.mark.slow

@@ -138,9 +138,9 @@ class Service:
         self.spawn()
         self.await_listening()
 
-    def events(self, event: str) -> list[dict[str, Any]]:
-        """The log lines of that name, of the process that runs now."""
-        return [line for line in self._log_lines() if line.get("event") == event]
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """The log lines of these names, in order, of the process that runs now."""
+        return [line for line in self._log_lines() if line.get("event") in names]
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
@@ -258,12 +258,14 @@ class Stack:
         return edge
 
     def await_connected(self, edge: Service, seconds: float = START_SECONDS) -> None:
-        """Wait until the edge answers, and has been connected to every peer."""
+        """Wait until the edge answers, and is connected to every peer."""
         wait_for(lambda: is_ready(edge), f"{edge.name} is ready", seconds)
         peers = {service.address for service in (*self.workers, *self.tokenizers)}
 
         def connected() -> bool:
-            return peers <= {line["address"] for line in edge.events("peer_connected")}
+            lines = edge.events("peer_connected", "peer_closed", "peer_lost")
+            last = {line["address"]: line["event"] for line in lines}
+            return all(last.get(peer) == "peer_connected" for peer in peers)
 
         wait_for(connected, f"{edge.name} is connected to {sorted(peers)}", seconds)
 

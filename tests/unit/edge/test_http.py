@@ -289,15 +289,15 @@ async def test_no_model_yet(edge: EdgeServer, backend: FakeBackend) -> None:
 
 
 async def test_readiness(edge: EdgeServer, client: RawClient, backend: FakeBackend) -> None:
-    """/ready follows the backend; /health does not."""
+    """/ready from the first model on, also while all are away; /health at any time."""
     statuses = []
-    for is_ready in (True, False):
+    for is_ready in (False, True, False):
         backend.is_ready = is_ready
         for path in ("/ready", "/health"):
             client.get(path)
             statuses.append((await client.response()).status)
 
-    assert [200, 200, 503, 200] == statuses
+    assert [503, 200, 200, 200, 200, 200] == statuses
 
 
 async def test_metrics(edge: EdgeServer, client: RawClient) -> None:
