@@ -6,14 +6,16 @@ numerics give each request a text of its own, which an undisturbed run has told 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import POOL_BYTES, Measured, open_stack
-from tests.support.chat_client import Answer, ask, chat_body, eventually
+from tests.support.answer_check import require_own_ids
+from tests.support.chat_client import Answer, ask, eventually
+from tests.support.crowd import Crowd, gathered, streamed
 from tests.support.stack import Service, Stack
 from tokenizer_svc.settings import TokenizerSettings
 from worker.engine.openvino.settings import OpenVinoSettings
@@ -50,56 +52,6 @@ def exact_pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-class _Crowd:
-    """Streams that never stop: each client asks its question again once it is answered."""
-
-    def __init__(self, edge: Service, bodies: Sequence[dict[str, Any]]) -> None:
-        self._edge = edge
-        self.answers: list[list[Answer]] = [[] for _ in bodies]
-        """Of each client, in order; the last may still grow."""
-        self._is_enough = False
-        self._tasks = [asyncio.create_task(self._ask(i, body)) for i, body in enumerate(bodies)]
-
-    async def _ask(self, number: int, body: dict[str, Any]) -> None:
-        while not self._is_enough:
-            self.answers[number].append(Answer())
-            await ask(self._edge, body, into=self.answers[number][-1])
-
-    async def have_text(self) -> None:
-        """Return when every client's newest answer has begun."""
-
-        async def holds() -> bool:
-            return all(answers and answers[-1].has_text for answers in self.answers)
-
-        await eventually(holds, "every stream has text", 60)
-
-    async def finish(self) -> None:
-        """Return when everybody has read his last answer."""
-        self._is_enough = True
-        await asyncio.gather(*self._tasks)
-
-    async def leave(self) -> None:
-        """Be gone."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _crowd(edge: Service, bodies: Sequence[dict[str, Any]]) -> AsyncIterator[_Crowd]:
-    crowd = _Crowd(edge, bodies)
-    try:
-        yield crowd
-        await crowd.finish()
-    finally:
-        await crowd.leave()
-
-
-def _stream(content: str, max_tokens: int, **fields: Any) -> dict[str, Any]:
-    usage = {"include_usage": True}
-    return chat_body(content, max_tokens=max_tokens, stream=True, stream_options=usage, **fields)
-
-
 async def _seen(edge: Service, peer: Service) -> int:
     return sum(line["address"] == peer.address for line in edge.events("peer_connected"))
 
@@ -120,48 +72,47 @@ async def _lose(stack: Stack, service: Service, *, is_kill: bool) -> int:
     return num_cut
 
 
-def _judge(answers: Sequence[Answer], text: str, tokens: int) -> None:
+def _crowd(edge: Service, bodies: Sequence[dict[str, Any]]) -> AbstractAsyncContextManager[Crowd]:
+    return gathered(lambda: [edge.address], bodies)
+
+
+def _judge(crowd: Crowd, undisturbed: Sequence[Answer]) -> None:
     """All are whole, each by one id, and as nobody's loss would have them."""
-    assert [answer.body[-300:] for answer in answers if not answer.is_complete] == []
-    assert {answer.text() for answer in answers} == {text}
-    assert {answer.usage["completion_tokens"] for answer in answers} == {tokens}
-    ids = [{event["id"] for event in answer.events} for answer in answers]
-    assert {len(own) for own in ids} == {1}
-    assert len(set.union(*ids)) == len(answers)
+    assert list(crowd.problems(undisturbed)) == []
+    require_own_ids([each.answer for each in crowd.exchanges])
 
 
 @pytest.mark.slow
-async def test_rolling_all(pairs: Stack, paced_text: str, measured: Measured) -> None:
+async def test_rolling_all(pairs: Stack, measured: Measured) -> None:
     """SIGTERM to each worker and tokenizer in turn under 50 streams: nothing lost or altered."""
-    bodies = [_stream("Tell me about water.", _TOKENS)] * _STREAMS
+    bodies = [streamed("Tell me about water.", _TOKENS)] * _STREAMS
+    alone = await ask(pairs.edge, bodies[0])
     num_cut = []
     async with _crowd(pairs.edge, bodies) as crowd:
         for service in (*pairs.workers, *pairs.tokenizers):
             await crowd.have_text()
             num_cut.append(await _lose(pairs, service, is_kill=False))
-    answers = [answer for own in crowd.answers for answer in own]
 
-    measured("answers", len(answers))
-    _judge(answers, paced_text, _TOKENS)
+    measured("answers", len(crowd.exchanges))
+    _judge(crowd, [alone] * _STREAMS)
     # Where streams happen to end, a service may be empty before its grace is over.
     assert sum(num_cut) >= 2
     assert max(num_cut) == 1
 
 
 @pytest.mark.slow
-async def test_killing_all(pairs: Stack, paced_text: str) -> None:
+async def test_killing_all(pairs: Stack) -> None:
     """SIGKILL of each worker and tokenizer in turn under 100 streams: no failed stream."""
-    body = _stream("Tell me about water.", _KILLED_TOKENS)
+    body = streamed("Tell me about water.", _KILLED_TOKENS)
+    alone = await ask(pairs.edge, body)
     for service in (*pairs.workers, *pairs.tokenizers):
         async with _crowd(pairs.edge, [body] * _KILLED_STREAMS) as crowd:
             await crowd.have_text()
             lost = asyncio.create_task(_lose(pairs, service, is_kill=True))
             await crowd.finish()
             await lost
-        answers = [answer for own in crowd.answers for answer in own]
 
-        assert paced_text.startswith(answers[0].text())
-        _judge(answers, answers[0].text(), _KILLED_TOKENS)
+        _judge(crowd, [alone] * _KILLED_STREAMS)
 
 
 async def test_grace_of_the_only_worker(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -169,20 +120,18 @@ async def test_grace_of_the_only_worker(tmp_path_factory: pytest.TempPathFactory
     with open_stack(tmp_path_factory, "lonely-rollout") as stack:
         stack.start_backend([WorkerSettings(engine="paced", **_SHORT)])
         stack.add_edge()
-        async with _crowd(stack.edge, [_stream("Hello", 2000)] * 8) as crowd:
+        async with _crowd(stack.edge, [streamed("Hello", 2000)] * 8) as crowd:
             await crowd.have_text()
             ended = asyncio.create_task(asyncio.to_thread(stack.workers[0].stop))
-            crowd._is_enough = True
             await crowd.finish()
             code = await ended
-        answers = [answer for own in crowd.answers for answer in own]
 
     assert code == 0
-    assert len(answers) == 8
-    for answer in answers:
-        assert answer.error is not None
-        assert answer.error["code"] == "worker_lost"
-        assert not answer.is_done
+    assert len(crowd.exchanges) == 8
+    for exchange in crowd.exchanges:
+        assert exchange.answer.error is not None
+        assert exchange.answer.error["code"] == "worker_lost"
+        assert not exchange.answer.is_done
 
 
 @pytest.mark.slow
@@ -191,7 +140,7 @@ async def test_grace_of_the_only_worker(tmp_path_factory: pytest.TempPathFactory
 async def test_rolling_exact(exact_pairs: Stack, measured: Measured) -> None:
     """Text of the openvino engine, drawn by a seed, is the same while all of them are rolled."""
     bodies = [
-        _stream(f"{_STORY} Question {n}: what is there?", 96, temperature=0.8, seed=n)
+        streamed(f"{_STORY} Question {n}: what is there?", 96, temperature=0.8, seed=n)
         for n in range(8)
     ]
     undisturbed = [await ask(exact_pairs.edge, body) for body in bodies]
@@ -201,9 +150,8 @@ async def test_rolling_exact(exact_pairs: Stack, measured: Measured) -> None:
             await crowd.have_text()
             num_cut.append(await _lose(exact_pairs, service, is_kill=False))
 
-    measured("answers", sum(len(own) for own in crowd.answers))
-    for alone, own in zip(undisturbed, crowd.answers, strict=True):
-        assert alone.is_complete
-        _judge(own, alone.text(), alone.usage["completion_tokens"])
+    measured("answers", len(crowd.exchanges))
+    assert all(alone.is_complete for alone in undisturbed)
     assert len({alone.text() for alone in undisturbed}) == len(bodies)
+    _judge(crowd, undisturbed)
     assert sum(num_cut) >= 2

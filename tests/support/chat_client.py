@@ -8,13 +8,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import grpc
 
 from headrace.worker.v1.model_pb2 import GetModelRequest, WorkerLoad
 from headrace.worker.v1.service_pb2_grpc import GenerationServiceStub
-from tests.support.stack import MODEL, Service
+from tests.support.stack import MODEL
 
 CHAT_PATH = "/v1/chat/completions"
 DONE = b"data: [DONE]"
@@ -43,6 +43,14 @@ def http_request(
 def http_get(path: str, *headers: str) -> bytes:
     """The bytes of a GET."""
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: edge", *headers, "", ""]).encode()
+
+
+class Listener(Protocol):
+    """What can be asked."""
+
+    @property
+    def address(self) -> str:
+        """host:port, of IPv4."""
 
 
 @dataclass
@@ -140,14 +148,15 @@ class Connection:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def open(cls, edge: Service, *, receive_buffer: int | None = None) -> Self:
+    async def open(cls, edge: Listener, *, receive_buffer: int | None = None) -> Self:
         """Connect; `receive_buffer` bounds what the kernel takes for us, in bytes."""
+        host, _, port = edge.address.rpartition(":")
         raw = socket.socket()
         raw.setblocking(False)
         if receive_buffer is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
-            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", edge.port))
+            await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
         except OSError:
             raw.close()
             raise
@@ -206,7 +215,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(edge: Service, **options: Any) -> AsyncIterator[Connection]:
+async def connected(edge: Listener, **options: Any) -> AsyncIterator[Connection]:
     """A connection that is closed at the end."""
     connection = await Connection.open(edge, **options)
     try:
@@ -216,7 +225,7 @@ async def connected(edge: Service, **options: Any) -> AsyncIterator[Connection]:
 
 
 async def ask(
-    edge: Service, body: dict[str, Any] | bytes, *headers: str, into: Answer | None = None
+    edge: Listener, body: dict[str, Any] | bytes, *headers: str, into: Answer | None = None
 ) -> Answer:
     """One request on a connection of its own; returns its whole answer, which grows in `into`."""
     async with connected(edge) as connection:
@@ -224,14 +233,14 @@ async def ask(
         return await connection.read_answer(into)
 
 
-async def get(edge: Service, path: str) -> Answer:
+async def get(edge: Listener, path: str) -> Answer:
     """GET on a connection of its own."""
     async with connected(edge) as connection:
         await connection.send(http_get(path))
         return await connection.read_answer()
 
 
-async def metric(edge: Service, name: str, **labels: str) -> float:
+async def metric(edge: Listener, name: str, **labels: str) -> float:
     """One figure of the edge's metrics; 0 where it does not occur yet."""
     text = (await get(edge, "/metrics")).body.decode()
     wanted = ",".join(f'{key}="{value}"' for key, value in labels.items())
@@ -255,7 +264,7 @@ async def eventually(
 class WorkerProbe:
     """Asks a worker how busy it is."""
 
-    def __init__(self, worker: Service) -> None:
+    def __init__(self, worker: Listener) -> None:
         self._channel = grpc.aio.insecure_channel(
             worker.address, options=[("grpc.use_local_subchannel_pool", 1)]
         )
