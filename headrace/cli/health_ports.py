@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from headrace.cli.ports import claim_port
+from headrace.cli.ports import PortClaims
 from headrace.runtime.errors import StartError
 from headrace.telemetry.settings import HealthSettings
 
@@ -42,7 +42,10 @@ class HealthPorts:
 
 
 def claim_health_ports(
-    first: int | None, settings: Mapping[str, HealthSettings], counts: Mapping[str, int]
+    claims: PortClaims,
+    first: int | None,
+    settings: Mapping[str, HealthSettings],
+    counts: Mapping[str, int],
 ) -> HealthPorts:
     """Consecutive ports from `first` for all; where that is None, what each service's settings say.
 
@@ -54,11 +57,14 @@ def claim_health_ports(
             base, offset = (health.port, index) if first is None else (first, len(claimed))
             if base is not None:
                 port = base + offset if base else 0
-                claimed[service, index] = (health.host, _claim(health.host, port, service))
+                claimed[service, index] = (
+                    health.host,
+                    _claim(claims, health.host, port, service),
+                )
     return HealthPorts(claimed)
 
 
-def _claim(host: str, port: int, service: str) -> int:
+def _claim(claims: PortClaims, host: str, port: int, service: str) -> int:
     if port > 65535:
         raise StartError(f"the health ports end beyond port 65535: see {FLAG}")
-    return claim_port(host, port, f"the {service}'s health", FLAG)
+    return claims.claim(host, port, f"the {service}'s health", FLAG)

@@ -2,6 +2,8 @@
 
 import errno
 import socket
+from collections.abc import Callable
+from typing import TypeAlias
 
 from headrace.runtime.errors import StartError
 
@@ -28,4 +30,26 @@ def claim_port(host: str, port: int, what: str, flag: str) -> int:
                 f"{what} cannot listen on {host}:{port}: {error.strerror or error}"
             ) from error
         chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+Claim: TypeAlias = Callable[[str, int, str, str], int]
+
+
+class PortClaims:
+    """The ports of one run: what is free for one of its services is no other one's.
+
+    A port that is held no more may be handed out by the kernel once more.
+    """
+
+    def __init__(self, claim: Claim = claim_port) -> None:
+        self._claim = claim
+        self._claimed: set[int] = set()
+
+    def claim(self, host: str, port: int, what: str, flag: str) -> int:
+        """As `claim_port`; for 0 none that was claimed here before. Raises StartError."""
+        chosen = self._claim(host, port, what, flag)
+        while port == 0 and chosen in self._claimed:
+            chosen = self._claim(host, port, what, flag)
+        self._claimed.add(chosen)
         return chosen

@@ -12,7 +12,7 @@ from headrace.cli.child import ChildSpec
 from headrace.cli.engine_checks import GPU_ENGINE, end_seconds
 from headrace.cli.health import grpc_healthy, http_ready
 from headrace.cli.health_ports import HealthPorts, claim_health_ports
-from headrace.cli.ports import claim_port
+from headrace.cli.ports import PortClaims
 from headrace.cli.tables import load_settings
 from headrace.rpc.credentials import PeerCredentials
 from headrace.runtime.errors import StartError
@@ -190,21 +190,22 @@ def make_plan(arguments: Namespace) -> ServePlan:
     tokenizer_port = _given(arguments.tokenizer_port, tokenizer.port)
     worker_port = _given(arguments.worker_port, worker.port)
     engine = arguments.engine or worker.engine
+    claims = PortClaims()
     plan = ServePlan(
         model=arguments.model or worker.model,
         engine=engine,
         config=arguments.config,
         host=host,
-        port=claim_port(host, edge_port, "the edge", "--port"),
+        port=claims.claim(host, edge_port, "the edge", "--port"),
         insecure=arguments.insecure or edge.server.insecure,
         tls=edge.server.tls_certificate_file is not None and edge.server.tls_port is None,
-        tls_port=_claimed_beside(host, edge.server.tls_port),
+        tls_port=_claimed_beside(claims, host, edge.server.tls_port),
         peers=PeerCredentials(edge.backend.tls),
         wants_key=edge.keys.file is not None,
         tokenizer_ports=_claimed(
-            tokenizer_port, arguments.tokenizers, "tokenizer", "--tokenizer-port"
+            claims, tokenizer_port, arguments.tokenizers, "tokenizer", "--tokenizer-port"
         ),
-        worker_ports=_claimed(worker_port, arguments.workers, "worker", "--worker-port"),
+        worker_ports=_claimed(claims, worker_port, arguments.workers, "worker", "--worker-port"),
         edge_grace=edge.server.drain_grace_seconds,
         worker_grace=worker.drain_grace_seconds
         + end_seconds(engine, worker.tensorrt_llm.shutdown_seconds),
@@ -212,6 +213,7 @@ def make_plan(arguments: Namespace) -> ServePlan:
         log_level=arguments.log_level,
         adapters=tuple(sorted(worker.tensorrt_llm.lora_adapters)) if engine == GPU_ENGINE else (),
         health_ports=claim_health_ports(
+            claims,
             arguments.health_port,
             {
                 "edge": edge.telemetry.health,
@@ -220,7 +222,7 @@ def make_plan(arguments: Namespace) -> ServePlan:
             },
             {"edge": 1, "tokenizer": arguments.tokenizers, "worker": arguments.workers},
         ),
-        trace_port=claim_port(_LOOPBACK, 0, "--trace", "nothing") if arguments.trace else None,
+        trace_port=claims.claim(_LOOPBACK, 0, "--trace", "nothing") if arguments.trace else None,
     )
     _require_distinct(plan)
     return plan
@@ -254,22 +256,22 @@ def _require_no_collector(**services: TracingSettings) -> None:
             )
 
 
-def _claimed_beside(host: str, port: int | None) -> int | None:
-    return (
-        None if port is None else claim_port(host, port, "the edge's TLS", "edge.server.tls_port")
-    )
+def _claimed_beside(claims: PortClaims, host: str, port: int | None) -> int | None:
+    if port is None:
+        return None
+    return claims.claim(host, port, "the edge's TLS", "edge.server.tls_port")
 
 
 def _given(flag: int | None, setting: int) -> int:
     return setting if flag is None else flag
 
 
-def _claimed(first: int, count: int, name: str, flag: str) -> tuple[int, ...]:
+def _claimed(claims: PortClaims, first: int, count: int, name: str, flag: str) -> tuple[int, ...]:
     """Consecutive ports from `first`; for 0, any free ones."""
     wanted = [first + index if first else 0 for index in range(count)]
     if wanted[-1] > 65535:
         raise StartError(f"{count} {name}s from port {first} on end beyond port 65535: see {flag}")
-    return tuple(claim_port(_LOOPBACK, port, f"the {name}", flag) for port in wanted)
+    return tuple(claims.claim(_LOOPBACK, port, f"the {name}", flag) for port in wanted)
 
 
 def _require_distinct(plan: ServePlan) -> None:

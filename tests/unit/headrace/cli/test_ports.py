@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from headrace.cli.ports import claim_port
+from headrace.cli.ports import PortClaims, claim_port
 from headrace.runtime.errors import StartError
 
 
@@ -38,3 +38,12 @@ def test_an_address_that_is_not_ours_is_named() -> None:
         StartError, match=r"the edge cannot listen on 192\.0\.2\.1:80: Cannot assign"
     ):
         claim_port("192.0.2.1", 80, "the edge", "--port")
+
+
+def test_a_run_has_no_free_port_twice() -> None:
+    """What the kernel hands out once more is passed over; a port that was asked for is not."""
+    handed_out = iter([7, 7, 7, 8, 7])
+    claims = PortClaims(lambda _host, _port, _what, _flag: next(handed_out))
+    ports = [claims.claim("127.0.0.1", port, "the edge", "--port") for port in (0, 0, 7)]
+
+    assert ports == [7, 8, 7]
