@@ -48,8 +48,8 @@ class OutputOwner(Protocol):
     def on_text_failure(self, output: "AttemptOutput", error: ServiceError) -> None:
         """The tokenizer failed it."""
 
-    def on_tokenizer_lost(self, output: "AttemptOutput") -> None:
-        """Its tokenizer is gone."""
+    def on_tokenizer_lost(self, output: "AttemptOutput", *, is_crash: bool) -> None:
+        """Its tokenizer is gone; it is not a crash where it was shutting down."""
 
     def fail(self, error: ServiceError) -> None:
         """End the request with an error."""
@@ -188,7 +188,7 @@ class AttemptOutput:
         """Part of TextOutput."""
         self.num_tokenizer_crashes += is_crash
         if self._owner.is_current(self):
-            self._owner.on_tokenizer_lost(self)
+            self._owner.on_tokenizer_lost(self, is_crash=is_crash)
 
     def _on_contradiction(self, error: ServiceError) -> None:
         if self._owner.is_current(self):

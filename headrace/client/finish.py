@@ -26,12 +26,3 @@ def terminal_error(terminal: Terminal) -> ServiceError:
         f"The worker ended the answer for a reason that is not known here: "
         f"{terminal.finish_reason}.",
     )
-
-
-def worker_lost(*, is_final: bool = False) -> ServiceError:
-    """A worker or tokenizer is gone; `is_final`: the request is not to be repeated."""
-    return ServiceError(
-        errors_pb2.ERROR_REASON_WORKER_LOST,
-        "The server that was generating this answer was lost.",
-        is_final=is_final,
-    )

@@ -25,13 +25,21 @@ from headrace.client.answers import (
 )
 from headrace.client.attempt_output import AttemptOutput
 from headrace.client.attempt_spans import AttemptSpans
-from headrace.client.finish import finish_reason, terminal_error, worker_lost
+from headrace.client.finish import finish_reason, terminal_error
 from headrace.client.placement import Placement
 from headrace.client.requests import (
     continued,
     detokenize_open,
     generation_request,
     reached_end,
+)
+from headrace.client.setbacks import (
+    Setback,
+    Setbacks,
+    cannot_continue,
+    is_movable,
+    may_reopen,
+    peer_lost,
 )
 from headrace.client.span_ends import cancelled
 from headrace.client.worker_link import WorkerLink
@@ -41,23 +49,14 @@ from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameViolationError
 from headrace.worker.v1.generation_pb2 import Started, Terminal
 
-_MOVABLE = frozenset({errors_pb2.ERROR_REASON_DRAINING, errors_pb2.ERROR_REASON_OVERLOADED})
-"""A worker's refusals that another worker need not share."""
 _PREFIX = "output_prefix_token_ids"
-_CONTINUING = frozenset({_PREFIX, "output_index"})
-"""The parameters that say where an output goes on."""
-_MOST_MOVES = 8
-"""How often an output goes on elsewhere."""
 _LATE = errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
 _UNWANTED = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
 _KNOWN_REASONS = frozenset({FINISH_REASON_STOP, FINISH_REASON_LENGTH})
 
 
 class RunningGeneration:
-    """A request from submission to its end; implements `Generation` and `WorkerListener`.
-
-    It is not tried on a third worker after two have crashed with it: it may be the reason.
-    """
+    """A request from submission to its end; implements `Generation` and `WorkerListener`."""
 
     def __init__(
         self,
@@ -73,9 +72,9 @@ class RunningGeneration:
         n = options.n
         self._usage = AnswerUsage(len(prompt.token_ids), 0, [0] * n, [0] * n)
         self._open: dict[int, AttemptOutput] = {}  # by their handles at workers
-        self._was_refused = self._is_over = False
-        self._num_crashes = self._context_length = 0
-        self._cause: ServiceError | None = None  # of the last move to another worker
+        self._is_over = False
+        self._context_length = 0
+        self._setbacks = Setbacks()
         self._spans = AttemptSpans(placement.tracing, options)
         self.timeline = AnswerTimeline()
         self._deadline: asyncio.TimerHandle | None = None
@@ -163,9 +162,9 @@ class RunningGeneration:
             self._close_text(output, terminal.finish_reason)
             return
         error = terminal_error(terminal)
-        if output.is_continued and error.param in _CONTINUING:
-            self._begin_anew(self._cause or error, frozenset())
-        elif error.reason in _MOVABLE:
+        if output.is_continued and cannot_continue(error):
+            self._begin_anew(self._setbacks.last or Setback(error))
+        elif is_movable(error):
             self._on_refused(output, error)
         else:
             self.fail(error)
@@ -222,58 +221,45 @@ class RunningGeneration:
         running = [output for output in outputs if not output.worker_reason]
         if not running:
             return
-        self._num_crashes += is_crash
-        # Two may be the request's own doing: a client that repeats it loses more of them.
-        error = worker_lost(is_final=self._num_crashes > 1)
-        if error.is_final:
-            self.fail(error)
-        else:
-            self._move(running, error, frozenset())
+        self._move(running, self._setbacks.worker_lost(is_crash=is_crash))
 
     def _on_refused(self, output: AttemptOutput, error: ServiceError) -> None:
         """A worker did not take an output, or gave it up; another one may, once."""
         if output.worker is None:
             return
-        avoided = frozenset({output.worker})
+        setback = Setback(error, refused_by=output.worker)
         outputs = list(self._open.values())
         if not self._is_untouched(outputs):
             # What it gives up of its own it has not refused to go on with.
             output.num_refusals += bool(output.num_moves)
             output.leave_worker()
             outputs = [output]
-        if output.num_refusals > 1:
-            self.fail(error)
-        else:
-            self._move(outputs, error, avoided)
+        self._move(outputs, setback)
 
     def _is_untouched(self, outputs: Sequence[AttemptOutput]) -> bool:
         """Whether these are all of the request's outputs, of which no worker has said anything."""
         is_whole = len(outputs) == self._options.n
         return is_whole and not any(output.known_token_ids for output in outputs)
 
-    def _move(
-        self, outputs: Sequence[AttemptOutput], error: ServiceError, avoided: frozenset[WorkerLink]
-    ) -> None:
+    def _move(self, outputs: Sequence[AttemptOutput], setback: Setback) -> None:
         """Have outputs generated elsewhere, as far as that is wanted, else fail."""
-        self._cause = error
-        if any(output.num_moves >= _MOST_MOVES for output in outputs):
-            self.fail(error)
+        if not self._setbacks.may_move(outputs, setback):
+            self.fail(setback.error)
         elif self._is_untouched(outputs):
-            self._begin_anew(error, avoided)
+            self._begin_anew(setback)
         else:
-            self._continue(outputs, error, avoided)
+            self._continue(outputs, setback)
 
-    def _begin_anew(self, error: ServiceError, avoided: frozenset[WorkerLink]) -> None:
-        """Forget all that was said, unless the client has some of it; for a refusal only once."""
-        was_refused, is_refused = self._was_refused, error.reason in _MOVABLE
-        self._was_refused = was_refused or is_refused
-        if self._consumer.has_delivered or (was_refused and is_refused):
+    def _begin_anew(self, setback: Setback) -> None:
+        """Forget all that was said, unless the client has some of it."""
+        error = setback.error
+        if self._consumer.has_delivered or not self._setbacks.may_begin_anew(setback):
             self.fail(error)
             return
         self._end_attempt(error)
         self._close_outputs(error)
         try:
-            self._attempt(avoided)
+            self._attempt(setback.avoided)
         except ServiceError as second:
             self._spans.end(second, 0)
             # Where to go there is nowhere: what ended the first attempt is the truth.
@@ -281,21 +267,20 @@ class RunningGeneration:
         else:
             self._placement.count_retry(error)
 
-    def _continue(
-        self, outputs: Sequence[AttemptOutput], error: ServiceError, avoided: frozenset[WorkerLink]
-    ) -> None:
+    def _continue(self, outputs: Sequence[AttemptOutput], setback: Setback) -> None:
+        error = setback.error
         self._end_attempt(error)
         outputs = [output for output in outputs if not self._was_complete(output)]
         if not outputs:
             return
         try:
-            worker = self._placement.place_worker(self._prompt, avoided)
+            worker = self._placement.place_worker(self._prompt, setback.avoided)
         except ServiceError:
             self.fail(error)
             return
         info = worker.models[self._prompt.model]
         if _PREFIX not in info.honoured_fields:
-            self._begin_anew(error, avoided)
+            self._begin_anew(setback)
             return
         self._placement.count_retry(error)
         attempts = self.timeline.attempts + 1
@@ -332,13 +317,9 @@ class RunningGeneration:
     def _end_attempt(self, error: ServiceError) -> None:
         self._spans.end(error, sum(self.usage.completion_tokens))
 
-    def on_tokenizer_lost(self, output: AttemptOutput) -> None:
+    def on_tokenizer_lost(self, output: AttemptOutput, *, is_crash: bool) -> None:
         """An output's tokenizer is gone: go on at another one, or fail, as with workers."""
-        error = worker_lost(is_final=output.num_tokenizer_crashes > 1)
-        if error.is_final:
-            self.fail(error)
-        else:
-            self._reopen(output, error)
+        self._reopen(output, peer_lost(output.num_tokenizer_crashes, is_crash=is_crash))
 
     def on_text_failure(self, output: AttemptOutput, error: ServiceError) -> None:
         """The tokenizer failed an output; one that shuts down may be replaced."""
@@ -349,7 +330,7 @@ class RunningGeneration:
 
     def _reopen(self, output: AttemptOutput, error: ServiceError) -> None:
         """Have an output's text made elsewhere; its worker goes on."""
-        if output.num_moves >= _MOST_MOVES:
+        if not may_reopen(output, error):
             self.fail(error)
             return
         try:

@@ -85,6 +85,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         self._outputs: dict[int, TextOutput] = {}
         self._unreleased: dict[int, OutputEvents] = {}  # what no entry has acknowledged
         self._renders: set[grpc.aio.UnaryUnaryCall] = set()
+        self._was_crash = False  # the last loss
         self.models: dict[str, GetModelResponse] = {}
         """What it serves, by name; of the last connection while it is away."""
 
@@ -171,7 +172,8 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
     ) -> RenderResponse:
         """Render a conversation, in a call with `metadata`; raises ServiceError.
 
-        A tokenizer that is lost meanwhile is not waited for: no_worker_available.
+        A tokenizer that is lost meanwhile is not waited for: no_worker_available, or draining where
+        it was shutting down.
         """
         size = request.ByteSize()
         if size > self._max_message_bytes:
@@ -191,10 +193,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         except asyncio.CancelledError:
             if call in self._renders:
                 raise
-            raise ServiceError(
-                errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE,
-                "the tokenizer was lost while it rendered.",
-            ) from None
+            raise _lost_rendering(is_crash=self._was_crash) from None
         finally:
             self._renders.discard(call)
         return response
@@ -305,7 +304,7 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
 
     def _on_lost(self, why: str) -> None:
         del why  # the link logs it; it is of no use to a client
-        is_crash = self._stream is None or not self._stream.peer_draining
+        is_crash = self._was_crash = self._stream is None or not self._stream.peer_draining
         renders, self._renders = self._renders, set()
         for call in renders:
             call.cancel()
@@ -316,3 +315,11 @@ class TokenizerLink(Link[DetokenizeResponse, DetokenizeRequest]):
         with ExitStack() as told:
             for output in reversed(outputs):
                 told.callback(output.on_tokenizer_lost, is_crash=is_crash)
+
+
+def _lost_rendering(*, is_crash: bool) -> ServiceError:
+    if is_crash:
+        message = "the tokenizer was lost while it rendered."
+        return ServiceError(errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE, message)
+    message = "the tokenizer shut down while it rendered. Please try again."
+    return ServiceError(errors_pb2.ERROR_REASON_DRAINING, message)

@@ -10,8 +10,6 @@ from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 from tests.support.scripted_scene import Scene, scripted_scene
 
-WORKER_LOST = errors_pb2.ERROR_REASON_WORKER_LOST
-OVERLOADED = errors_pb2.ERROR_REASON_OVERLOADED
 DRAINING = errors_pb2.ERROR_REASON_DRAINING
 
 
@@ -22,7 +20,7 @@ def begun(scene: Scene) -> asyncio.Task[RenderedPrompt]:
 
 
 async def held_up(scene: Scene) -> tuple[asyncio.Task[RenderedPrompt], int]:
-    """A prompt that one of two tokenizers renders without end, and which one; the other would."""
+    """A prompt that a tokenizer renders without end, and which one; another one would."""
     for tokenizer in scene.tokenizers:
         tokenizer.render_gate.clear()
     rendering = begun(scene)
@@ -31,7 +29,8 @@ async def held_up(scene: Scene) -> tuple[asyncio.Task[RenderedPrompt], int]:
     for wait in waits:
         wait.cancel()
     used = next(i for i, t in enumerate(scene.tokenizers) if t.rendering.is_set())
-    scene.tokenizers[1 - used].render_gate.set()
+    if len(scene.tokenizers) > 1:
+        scene.tokenizers[1 - used].render_gate.set()
     return rendering, used
 
 
@@ -70,6 +69,26 @@ async def test_the_only_tokenizer_lost_while_rendering_is_an_error() -> None:
     assert errors_pb2.ERROR_REASON_NO_WORKER_AVAILABLE == caught.value.reason
     # Clients may read it: where the tokenizer runs is not their business.
     assert "127.0.0.1" not in caught.value.message
+
+
+async def test_a_tokenizer_whose_drain_cuts_a_render_has_not_crashed() -> None:
+    """The render is tried at the other one as draining; alone it is refused as such, with 503."""
+    for tokenizers in (2, 1):
+        async with scripted_scene(tokenizers=tokenizers) as scene:
+            rendering, used = await held_up(scene)
+            stream = scene.tokenizer_streams[used]
+            await stream.send(draining=True)
+            stream.close()
+            (result,) = await asyncio.gather(asyncio.wait_for(rendering, 5), return_exceptions=True)
+            retries = scene.backend.retries
+
+        if tokenizers == 2:
+            assert isinstance(result, RenderedPrompt)
+            assert retries == {"draining": 1}
+        else:
+            assert isinstance(result, ServiceError)
+            assert (result.reason, result.row.http_status) == (DRAINING, 503)
+            assert retries == {}
 
 
 async def test_a_cancelled_render_stays_cancelled() -> None:

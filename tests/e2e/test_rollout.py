@@ -130,7 +130,7 @@ async def test_grace_of_the_only_worker(tmp_path_factory: pytest.TempPathFactory
     assert len(crowd.exchanges) == 8
     for exchange in crowd.exchanges:
         assert exchange.answer.error is not None
-        assert exchange.answer.error["code"] == "worker_lost"
+        assert exchange.answer.error["code"] == "draining"
         assert not exchange.answer.is_done
 
 

@@ -46,9 +46,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NO_WORKER_AVAILABLE: _ErrorReason.ValueType  # 10
     """No worker or tokenizer is connected that could take the request."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 11
-    """The process is shutting down and takes nothing new."""
+    """The process is shutting down and takes nothing new; or its grace ended what it was doing, and
+    nothing else could go on with it.
+    """
     ERROR_REASON_WORKER_LOST: _ErrorReason.ValueType  # 12
-    """The process that served the request was lost and the request could not be continued elsewhere."""
+    """The process that served the request was lost without having said that it shuts down, and the
+    request could not be continued elsewhere.
+    """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 13
     """The request's time ran out."""
     ERROR_REASON_ENGINE_FAILURE: _ErrorReason.ValueType  # 14
@@ -93,9 +97,13 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 9
 ERROR_REASON_NO_WORKER_AVAILABLE: ErrorReason.ValueType  # 10
 """No worker or tokenizer is connected that could take the request."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 11
-"""The process is shutting down and takes nothing new."""
+"""The process is shutting down and takes nothing new; or its grace ended what it was doing, and
+nothing else could go on with it.
+"""
 ERROR_REASON_WORKER_LOST: ErrorReason.ValueType  # 12
-"""The process that served the request was lost and the request could not be continued elsewhere."""
+"""The process that served the request was lost without having said that it shuts down, and the
+request could not be continued elsewhere.
+"""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 13
 """The request's time ran out."""
 ERROR_REASON_ENGINE_FAILURE: ErrorReason.ValueType  # 14

@@ -35,7 +35,7 @@ class Owner:
     def on_text_failure(self, output: AttemptOutput, error: ServiceError) -> None:
         raise error
 
-    def on_tokenizer_lost(self, output: AttemptOutput) -> None:
+    def on_tokenizer_lost(self, output: AttemptOutput, *, is_crash: bool) -> None:
         raise AssertionError
 
     def fail(self, error: ServiceError) -> None:
