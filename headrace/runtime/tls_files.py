@@ -46,7 +46,11 @@ class ReloadedFiles(Generic[LoadedT]):
     `load` raises StartError for files that cannot be used. Raises it too, at first.
     """
 
-    def __init__(self, files: Sequence[Path], load: Callable[[], LoadedT]) -> None:
+    def __init__(
+        self, files: Sequence[Path], load: Callable[[], LoadedT], subject: str = "tls_files"
+    ) -> None:
+        """`subject` begins the log's events of them."""
+        self._subject = subject
         self._files = [str(file) for file in files]
         self._load = load
         self._lock = threading.Lock()
@@ -76,10 +80,11 @@ class ReloadedFiles(Generic[LoadedT]):
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             if str(error) != self._problem:
                 self._problem = str(error)
-                _log.error("tls_files_unusable", problem=self._problem, kept="what was read before")
+                event = f"{self._subject}_unusable"
+                _log.error(event, problem=self._problem, kept="what was read before")
         else:
             self._problem = ""
-            _log.info("tls_files_reloaded", files=self._files)
+            _log.info(f"{self._subject}_reloaded", files=self._files)
 
 
 def read_key_pair(certificate_file: Path, key_file: Path) -> KeyPair:

@@ -4,8 +4,6 @@ opentelemetry.proto.collector.trace.v1.TraceService/Export, by
 https://opentelemetry.io/docs/specs/otlp/#otlpgrpc (status codes, RetryInfo, partial success).
 """
 
-import ssl
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -17,7 +15,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from headrace.telemetry.collector_address import CollectorAddress
+from headrace.runtime.listening import is_loopback
+from headrace.telemetry.collector_access import CollectorAccess
+from headrace.telemetry.collector_headers import CollectorHeaders
 from headrace.telemetry.span_counts import REFUSED, TIMEOUT, UNREACHABLE
 
 _METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -30,6 +30,10 @@ _OPTIONS: Final = (
     # Two collectors of one process (tests, mostly) share no connection and no back-off.
     ("grpc.use_local_subchannel_pool", 1),
 )
+_COMPRESSIONS: Final = {
+    "none": grpc.Compression.NoCompression,
+    "gzip": grpc.Compression.Gzip,
+}
 _REASONS: Final = {
     grpc.StatusCode.UNAVAILABLE: UNREACHABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: TIMEOUT,
@@ -66,12 +70,12 @@ class CollectorError(Exception):
         """Whether the same batch may come again."""
 
     @classmethod
-    def of(cls, error: grpc.aio.AioRpcError) -> "CollectorError":
-        """What a failed call means."""
+    def of(cls, error: grpc.aio.AioRpcError, headers: CollectorHeaders) -> "CollectorError":
+        """What a call that failed with these headers means."""
         code = error.code()
         wished_seconds = _wished_seconds(error)
         return cls(
-            f"{code.name}: {error.details()}",
+            headers.masked(f"{code.name}: {error.details()}"),
             _REASONS.get(code, REFUSED),
             wished_seconds,
             may_retry=code in _RETRIED or wished_seconds is not None,
@@ -79,42 +83,65 @@ class CollectorError(Exception):
 
 
 class Collector:
-    """Takes batches; to be closed."""
+    """Takes batches, one after the other; to be closed."""
 
-    def __init__(self, address: CollectorAddress) -> None:
+    def __init__(self, access: CollectorAccess) -> None:
         """Connects when it is first used."""
-        if address.uses_tls:
-            credentials = grpc.ssl_channel_credentials(_system_roots())
-            self._channel = grpc.aio.secure_channel(address.target, credentials, options=_OPTIONS)
-        else:
-            self._channel = grpc.aio.insecure_channel(address.target, options=_OPTIONS)
-        # Answers are read here: gRPC would make None of one that is malformed.
-        self._export = self._channel.unary_unary(
-            _METHOD, request_serializer=ExportTraceServiceRequest.SerializeToString
-        )
+        self._access = access
+        self._open()
 
     async def export(
         self, request: ExportTraceServiceRequest, timeout_seconds: float
     ) -> ExportTraceServiceResponse:
         """Send a batch. Raises CollectorError."""
+        if self._access.tls() is not self._tls:
+            await self._channel.close()
+            self._open()
+        headers = self._access.headers()
         try:
-            answer = await self._export(request, timeout=timeout_seconds)
+            answer = await self._export(
+                request, timeout=timeout_seconds, metadata=headers.metadata or None
+            )
         except grpc.aio.AioRpcError as error:
-            raise CollectorError.of(error) from error
+            raise CollectorError.of(error, headers) from error
         try:
-            return ExportTraceServiceResponse.FromString(answer)
+            response = ExportTraceServiceResponse.FromString(answer)
         except DecodeError as error:
             raise CollectorError("what answers is no collector of traces", REFUSED) from error
+        told = response.partial_success.error_message
+        if told:
+            response.partial_success.error_message = headers.masked(told)
+        return response
 
     async def close(self) -> None:
         """End what goes on."""
         await self._channel.close()
 
+    def _open(self) -> None:
+        """A channel by the newest certificates."""
+        self._tls = self._access.tls()
+        self._channel = _channel(self._access)
+        # Answers are read here: gRPC would make None of one that is malformed.
+        self._export = self._channel.unary_unary(
+            _METHOD, request_serializer=ExportTraceServiceRequest.SerializeToString
+        )
 
-def _system_roots() -> bytes | None:
-    """The system's certificates, as OpenSSL finds them; None for those that gRPC brings along."""
-    file = ssl.get_default_verify_paths().cafile
-    return None if file is None else Path(file).read_bytes()
+
+def _channel(access: CollectorAccess) -> grpc.aio.Channel:
+    """A channel that connects when it is used."""
+    address, tls = access.address, access.tls()
+    # No proxy reaches this machine's own collector; one would see the headers.
+    options = (*_OPTIONS, ("grpc.enable_http_proxy", int(not is_loopback(address.host))))
+    compression = _COMPRESSIONS[access.compression]
+    if tls is None:
+        return grpc.aio.insecure_channel(address.target, options, compression)
+    pair = tls.pair
+    credentials = grpc.ssl_channel_credentials(
+        tls.authorities,
+        None if pair is None else pair.key,
+        None if pair is None else pair.certificates,
+    )
+    return grpc.aio.secure_channel(address.target, credentials, options, compression)
 
 
 def _wished_seconds(error: grpc.aio.AioRpcError) -> float | None:

@@ -16,6 +16,11 @@ class CollectorAddress:
     """host:port; an IPv6 address in brackets."""
     uses_tls: bool
 
+    @property
+    def host(self) -> str:
+        """The host alone, an IPv6 address without its brackets."""
+        return self.target.rpartition(":")[0].strip("[]")
+
     @classmethod
     def parse(cls, endpoint: str) -> "CollectorAddress":
         """Of http[s]://host[:port]. Raises ValueError, a clause that says why."""

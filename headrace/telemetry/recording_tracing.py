@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from headrace.runtime.identity import Identity
 from headrace.telemetry.clock import SpanClock
 from headrace.telemetry.collector import Collector
-from headrace.telemetry.collector_address import CollectorAddress
+from headrace.telemetry.collector_access import CollectorAccess
 from headrace.telemetry.recorded_span import RecordedSpan, SpanPlace, SpanTaker
 from headrace.telemetry.settings import TracingSettings
 from headrace.telemetry.span_counts import SHUTDOWN, SpanCounts
@@ -90,10 +90,10 @@ async def open_recording(
     identity: Identity,
     counts: SpanCounts | None = None,
 ) -> AsyncIterator[Tracing]:
-    """What `open_tracing` is where the settings name an endpoint."""
+    """What `open_tracing` is where the settings name an endpoint. Raises StartError."""
     counts = counts or SpanCounts()
     queue = SpanQueue(settings.max_waiting_spans, counts)
-    collector = Collector(CollectorAddress.parse(settings.endpoint))
+    collector = Collector(CollectorAccess(settings))
     resource = encode_resource(_resource(service, identity))
     exporter = SpanExporter(queue, collector, counts, resource, settings)
     sending = asyncio.create_task(exporter.run())

@@ -1,12 +1,52 @@
 """Settings of what a service tells of itself."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from headrace.runtime.settings import FromEnvironment, SettingsGroup
 from headrace.telemetry.collector_address import CollectorAddress
-from headrace.telemetry.standard_variables import standard_endpoint, standard_sample_ratio
+from headrace.telemetry.standard_variables import (
+    standard_ca_file,
+    standard_certificate_file,
+    standard_compression,
+    standard_endpoint,
+    standard_headers,
+    standard_key_file,
+    standard_sample_ratio,
+)
+
+
+class CollectorTlsSettings(SettingsGroup):
+    """TLS of the connection to the collector, with an https:// endpoint."""
+
+    ca_file: Annotated[Path | None, FromEnvironment(standard_ca_file)] = None
+    """PEM file with the authorities that the collector's certificate must come from.
+
+    Unset, OTEL_EXPORTER_OTLP_CERTIFICATE holds; unset too = the system's.
+    """
+    certificate_file: Annotated[Path | None, FromEnvironment(standard_certificate_file)] = None
+    """PEM file with the certificate chain shown to the collector; unset = none is shown.
+
+    Unset, OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE holds.
+    """
+    key_file: Annotated[Path | None, FromEnvironment(standard_key_file)] = None
+    """PEM file with that certificate's private key, not encrypted.
+
+    Unset, OTEL_EXPORTER_OTLP_CLIENT_KEY holds.
+    """
+
+    @model_validator(mode="after")
+    def _files_belong_together(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file must be set together")
+        return self
+
+    @property
+    def names_files(self) -> bool:
+        """Whether it says anything."""
+        return self.ca_file is not None or self.certificate_file is not None
 
 
 class TracingSettings(SettingsGroup):
@@ -23,6 +63,25 @@ class TracingSettings(SettingsGroup):
     """Which part of the requests is traced whose caller has not decided it.
 
     Unset, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG hold.
+    """
+    headers_file: Path | None = None
+    """File with the headers that the collector asks for, such as api-key=…; read again on change.
+
+    As `headers`, or a header a line. Set, `headers` and the standard variables do not hold.
+    """
+    headers: Annotated[SecretStr | None, FromEnvironment(standard_headers)] = None
+    """Those headers themselves, name=value,name=value, values percent-encoded: rather in a file.
+
+    Unset, OTEL_EXPORTER_OTLP_TRACES_HEADERS or OTEL_EXPORTER_OTLP_HEADERS hold.
+    """
+    headers_in_clear_text: bool = False
+    """Whether they may go to an http:// endpoint off this machine: others can read them along."""
+    tls: CollectorTlsSettings = CollectorTlsSettings()
+    """Certificates, with an https:// endpoint."""
+    compression: Annotated[Literal["none", "gzip"], FromEnvironment(standard_compression)] = "none"
+    """How what is sent is compressed.
+
+    Unset, OTEL_EXPORTER_OTLP_TRACES_COMPRESSION or OTEL_EXPORTER_OTLP_COMPRESSION hold.
     """
     max_waiting_spans: int = Field(default=4096, ge=64, le=1_000_000)
     """Spans that wait to be sent; what comes on top is dropped and counted."""
@@ -41,6 +100,13 @@ class TracingSettings(SettingsGroup):
         if endpoint:
             CollectorAddress.parse(endpoint)
         return endpoint
+
+    @model_validator(mode="after")
+    def _certificates_have_a_use(self) -> Self:
+        uses_tls = not self.endpoint or CollectorAddress.parse(self.endpoint).uses_tls
+        if self.tls.names_files and not uses_tls:
+            raise ValueError(f"tls names files, but endpoint {self.endpoint} is not https://")
+        return self
 
 
 class HealthSettings(SettingsGroup):

@@ -2,8 +2,8 @@
 
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. They hold where
 Headrace's own settings say nothing, since an operator sets them for all services of a cluster.
-A protocol or sampler that is none of ours stops the start by name; variables that are not named
-here are not read, but for OTEL_RESOURCE_ATTRIBUTES, by the SDK's resource.
+A protocol, compression or sampler that is none of ours stops the start by name; variables that are
+not named here are not read, but for OTEL_RESOURCE_ATTRIBUTES, by the SDK's resource.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,20 @@ from typing import Final
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+_CA_FILES: Final = ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")
+_CERTIFICATE_FILES: Final = (
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+)
+_KEY_FILES: Final = (
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+)
+_COMPRESSIONS: Final = (
+    "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_COMPRESSION",
+)
 _SAMPLER: Final = "OTEL_TRACES_SAMPLER"
 _SAMPLER_ARG: Final = "OTEL_TRACES_SAMPLER_ARG"
 _RATIO_SAMPLERS: Final = ("parentbased_traceidratio", "traceidratio")
@@ -39,6 +53,40 @@ def standard_endpoint(environment: Mapping[str, str]) -> str | None:
             "over gRPC only: let it be grpc, or set telemetry.tracing.endpoint of each service"
         )
     return endpoint
+
+
+def standard_headers(environment: Mapping[str, str]) -> str | None:
+    """The headers of calls to the collector, as they are spelt; None where nothing says."""
+    return _first(environment, _HEADERS)
+
+
+def standard_ca_file(environment: Mapping[str, str]) -> str | None:
+    """The file of the authorities that collectors are checked by; None where nothing says."""
+    return _first(environment, _CA_FILES)
+
+
+def standard_certificate_file(environment: Mapping[str, str]) -> str | None:
+    """The file of the certificate that collectors are shown; None where nothing says."""
+    return _first(environment, _CERTIFICATE_FILES)
+
+
+def standard_key_file(environment: Mapping[str, str]) -> str | None:
+    """The file of that certificate's key; None where nothing says."""
+    return _first(environment, _KEY_FILES)
+
+
+def standard_compression(environment: Mapping[str, str]) -> str | None:
+    """How what is sent is compressed, gzip or none; None where nothing says.
+
+    Raises ValueError for another.
+    """
+    compression = _first(environment, _COMPRESSIONS)
+    if compression not in (None, "gzip", "none"):
+        raise ValueError(
+            f"{_COMPRESSIONS[1]} is {compression!r}; Headrace knows gzip and none; or set "
+            "telemetry.tracing.compression of each service"
+        )
+    return compression
 
 
 def standard_sample_ratio(environment: Mapping[str, str]) -> str | None:

@@ -18,7 +18,8 @@ async def open_tracing(
 ) -> AsyncIterator[Tracing]:
     """Make spans of `service` until the context is left; what waits then is sent or dropped.
 
-    Leaving takes `export_timeout_seconds` at most.
+    Leaving takes `export_timeout_seconds` at most. Raises StartError for certificates and headers
+    that cannot be used, and headers that may not be sent.
     """
     if not settings.endpoint:
         yield NoTracing()

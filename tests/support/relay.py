@@ -1,7 +1,7 @@
 """A relay of TCP connections, which a test cuts when it likes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -13,6 +13,8 @@ class Relay:
         self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
         self.connections = 0
+        self.bytes_out = 0
+        """Towards the other port."""
 
     @property
     def address(self) -> str:
@@ -30,12 +32,20 @@ class Relay:
         self.connections += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         self._writers += [writer, far_writer]
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        await asyncio.gather(
+            _pump(reader, far_writer, self._count), _pump(far_reader, writer, lambda _: None)
+        )
+
+    def _count(self, size: int) -> None:
+        self.bytes_out += size
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]
+) -> None:
     try:
         while data := await reader.read(65536):
+            count(len(data))
             writer.write(data)
             await writer.drain()
     except ConnectionError:

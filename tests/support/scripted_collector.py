@@ -85,12 +85,15 @@ class ScriptedCollector(TraceServiceServicer):
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers) or [taken]
         self.arrived: asyncio.Queue[ExportTraceServiceRequest] = asyncio.Queue()
+        self.headers: list[dict[str, str | bytes]] = []
+        """Of each call."""
         self.endpoint = ""
 
     async def Export(  # noqa: N802 (gRPC's name)
         self, request: ExportTraceServiceRequest, context: grpc.aio.ServicerContext
     ) -> ExportTraceServiceResponse:
         """Keep a batch, and answer it as it is its turn."""
+        self.headers.append(dict(context.invocation_metadata() or ()))
         self.arrived.put_nowait(request)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return await answer(context)
@@ -119,17 +122,21 @@ def make_spans(tracing: Tracing, count: int = 1) -> None:
         tracing.begin("POST /x", SpanKind.SERVER, NO_TRACE).end()
 
 
-def tracing_settings(endpoint: str, **given: float) -> TracingSettings:
+def tracing_settings(endpoint: str, **given: object) -> TracingSettings:
     """Settings by which spans hardly wait."""
-    values: dict[str, float] = {"export_interval_seconds": 0.01, **given}
-    return TracingSettings(endpoint=endpoint, **values)
+    return TracingSettings.model_validate(
+        {"endpoint": endpoint, "export_interval_seconds": 0.01, **given}
+    )
 
 
 @asynccontextmanager
 async def running_collector(
-    *answers: Answer, port: int = 0, tls: PemPair | None = None
+    *answers: Answer,
+    port: int = 0,
+    tls: PemPair | None = None,
+    client_ca: bytes | None = None,
 ) -> AsyncIterator[ScriptedCollector]:
-    """A collector that listens, over TLS where it has a certificate."""
+    """A collector that listens, over TLS where it has a certificate; mutual with `client_ca`."""
     collector = ScriptedCollector(*answers)
     server = grpc.aio.server()
     add_TraceServiceServicer_to_server(collector, server)
@@ -138,7 +145,7 @@ async def running_collector(
         bound, scheme = server.add_insecure_port(address), "http"
     else:
         pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-        credentials = grpc.ssl_server_credentials([pair])
+        credentials = grpc.ssl_server_credentials([pair], client_ca, client_ca is not None)
         bound, scheme = server.add_secure_port(address, credentials), "https"
     collector.endpoint = f"{scheme}://127.0.0.1:{bound}"
     await server.start()

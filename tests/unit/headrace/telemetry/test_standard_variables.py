@@ -2,6 +2,7 @@
 
 import os
 from argparse import ArgumentParser
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,11 @@ from edge.settings import EdgeSettings
 from headrace.runtime.errors import StartError
 from headrace.runtime.settings import SettingsLoader
 from headrace.telemetry.settings import TracingSettings
-from headrace.telemetry.standard_variables import standard_endpoint, standard_sample_ratio
+from headrace.telemetry.standard_variables import (
+    standard_compression,
+    standard_endpoint,
+    standard_sample_ratio,
+)
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -101,3 +106,30 @@ def test_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PROTOCOL, "http/protobuf")
     with pytest.raises(StartError, match=r"^environment: OTEL_EXPORTER_OTLP_ENDPOINT is set and"):
         load()
+
+
+def test_access_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So headers, certificates and compression; those of traces go before those of all signals."""
+    for name, value in {
+        "HEADERS": "api-key=everybodys",
+        "TRACES_HEADERS": "api-key=traces",
+        "CERTIFICATE": "/etc/ca.pem",
+        "CLIENT_CERTIFICATE": "/etc/all.crt",
+        "TRACES_CLIENT_CERTIFICATE": "/etc/traces.crt",
+        "CLIENT_KEY": "/etc/all.key",
+        "COMPRESSION": "gzip",
+    }.items():
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", value)
+    settings = load("--telemetry.tracing.endpoint", "https://ours")
+    assert settings.headers is not None
+    assert settings.headers.get_secret_value() == "api-key=traces"
+    assert settings.tls.ca_file == Path("/etc/ca.pem")
+    assert settings.tls.certificate_file == Path("/etc/traces.crt")
+    assert settings.tls.key_file == Path("/etc/all.key")
+    assert settings.compression == "gzip"
+
+
+def test_unknown_compression() -> None:
+    """Another compression is refused by the variable's name."""
+    with pytest.raises(ValueError, match=r"OTEL_EXPORTER_OTLP_COMPRESSION is 'zstd'"):
+        standard_compression({"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "zstd"})
