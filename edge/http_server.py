@@ -1,8 +1,8 @@
 """The listeners: sockets, TLS, and the end of both.
 
 The end of a server's life, in order: `leave` (not ready, while whoever sends requests notices it),
-`drain` (no new connections, what runs may finish, what is left at the end of the grace gets an
-error), then `close`.
+`drain` (no new connections, idle ones are closed, what runs may finish, what is left at the end of
+the grace gets an error), then `close`. From `leave` on a connection ends with its answer.
 """
 
 import asyncio
@@ -119,6 +119,7 @@ class EdgeServer:
         """Take nothing new; return when nothing runs, at the latest shortly after the grace."""
         self._state.is_leaving = self._state.is_draining = True
         self._close_listeners()
+        self._close_idle()
         if not await self._state.until_idle(self._settings.drain_grace_seconds):
             self._state.cut()
             await self._state.until_idle(_CUT_SECONDS)
@@ -127,6 +128,13 @@ class EdgeServer:
         """Free the port and all connections."""
         self._close_listeners()
         await self._runner.cleanup()
+
+    def _close_idle(self) -> None:
+        """Close what nothing is asked on: the client's next request had to be refused there."""
+        server = self._runner.server
+        for connection in () if server is None else server.connections:
+            if isinstance(connection, EdgeProtocol):
+                connection.close_idle()
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

@@ -30,6 +30,7 @@ def boundary(metrics: EdgeMetrics, state: ServiceState, spans: HttpSpans) -> Mid
         spans.begin(request, scope)
         status = CLIENT_GONE_STATUS
         state.enter(scope)
+        _mark(request, is_busy=True)
         try:
             response = await _respond(request, handler, scope)
             # Here and not by aiohttp afterwards: what is told of the request includes its last
@@ -37,8 +38,12 @@ def boundary(metrics: EdgeMetrics, state: ServiceState, spans: HttpSpans) -> Mid
             await response.prepare(request)
             await response.write_eof()
             status = response.status
+            if state.is_leaving:
+                # Its head may have gone out before, and the client may want to go on here.
+                response.force_close()
             return response
         finally:
+            _mark(request, is_busy=False)
             state.leave(scope)
             outcome = _outcome(request, scope, status)
             spans.end(scope, outcome.reason)
@@ -46,6 +51,12 @@ def boundary(metrics: EdgeMetrics, state: ServiceState, spans: HttpSpans) -> Mid
             _log_line(scope, outcome)
 
     return handle
+
+
+def _mark(request: web.Request, *, is_busy: bool) -> None:
+    protocol = request.protocol
+    if isinstance(protocol, EdgeProtocol):
+        protocol.is_busy = is_busy
 
 
 def _outcome(request: web.Request, scope: RequestScope, status: int) -> RequestOutcome:

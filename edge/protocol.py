@@ -45,6 +45,7 @@ class EdgeProtocol(web.RequestHandler):
         "_overfull_timer",
         "_settings",
         "_stall_timer",
+        "is_busy",
         "was_dropped",
         "watcher",
     )
@@ -57,6 +58,8 @@ class EdgeProtocol(web.RequestHandler):
         # aiohttp's own reference is gone once it has closed, with bytes perhaps still unsent.
         self._connection: asyncio.Transport | None = None
         self.watcher: TransportWatcher | None = None
+        self.is_busy = False
+        """Whether a request of it is being answered."""
         self.was_dropped = False
         """Whether the peer was dropped from this side, for being too slow."""
 
@@ -121,6 +124,11 @@ class EdgeProtocol(web.RequestHandler):
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
+
+    def close_idle(self) -> None:
+        """Close the connection in order, unless a request of it is being answered."""
+        if self._connection is not None and not self.is_busy:
+            self._connection.close()
 
     def reset(self) -> None:
         """Drop the connection with all that is unsent, in the kernel's buffer too."""
