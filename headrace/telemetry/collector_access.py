@@ -18,6 +18,7 @@ from headrace.telemetry.collector_headers import CollectorHeaders
 from headrace.telemetry.settings import CollectorTlsSettings, TracingSettings
 
 _log = structlog.get_logger(__name__)
+_SOURCE: Final = "telemetry.tracing.headers (or OTEL_EXPORTER_OTLP_HEADERS)"
 _OPEN: Final = "telemetry.tracing.headers_in_clear_text"
 
 
@@ -42,7 +43,7 @@ class CollectorAccess:
         self._headers = CollectorHeaders()
         if self._header_file is None and settings.headers is not None:
             text = settings.headers.get_secret_value()
-            self._headers = CollectorHeaders.parse(text, "telemetry.tracing.headers")
+            self._headers = CollectorHeaders.parse(text, _SOURCE)
         if self.headers().metadata:
             _check_clear_text(self.address, is_accepted=settings.headers_in_clear_text)
 
