@@ -113,7 +113,7 @@ async def test_a_deadline_ends_the_attempt() -> None:
     recorder, consumer = SpanRecorder(), RecordingConsumer()
     async with scripted_scene(tracing=recorder) as scene:
         deadline = asyncio.get_running_loop().time() + 0.05
-        await running(scene, consumer, deadline=deadline)
+        scene.generate(consumer, trace=CALLER, deadline=deadline)
         await consumer.hears("error")
 
         assert [(1, "DEADLINE_EXCEEDED", failed("deadline_exceeded"))] == ends(
@@ -254,13 +254,13 @@ async def test_render_is_a_span_that_the_tokenizer_is_told_of() -> None:
 
 
 async def _rendering(scene: Scene, seconds: float, *, caller_waits: bool = True) -> Any:
-    """A Render that has reached a tokenizer, which holds it up; or a caller that is as hasty."""
+    """A Render that no tokenizer answers, at one or out of time; or a caller that is as hasty."""
     for tokenizer in scene.tokenizers:
         tokenizer.render_gate.clear()
     call = scene.backend.render(HELLO, timeout_seconds=seconds)
     task = asyncio.create_task(call if caller_waits else asyncio.wait_for(call, seconds))
     waits = [asyncio.create_task(each.rendering.wait()) for each in scene.tokenizers]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
     return task

@@ -93,22 +93,30 @@ async def test_a_lost_worker_is_reached_again_at_its_address() -> None:
         assert "r1" == submission.request.request_id
 
 
-async def test_back_off_grows_while_a_worker_refuses() -> None:
-    """Attempts at a worker that closes before it is of use come at growing distances."""
+async def _attempts(count: int) -> list[float]:
+    """Seconds between so many attempts at a worker that closes before it is of use."""
     loop = asyncio.get_running_loop()
     async with scripted_worker() as worker:
         backend = GrpcChatBackend([worker.address], [])
         await backend.start()
         times = []
-        for _ in range(4):
+        for _ in range(count):
             stream = await worker.opened.get()
             times.append(loop.time())
             stream.close()
         await backend.stop()
+    return [after - before for before, after in itertools.pairwise(times)]
 
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    assert 0.04 <= gaps[0] <= 0.3
-    assert gaps[2] >= 0.19
+
+async def test_back_off_grows_while_a_worker_refuses() -> None:
+    """Attempts at a worker that closes before it is of use come at growing distances."""
+    first, _, third = await _attempts(4)
+    again = [await _attempts(2) for _ in range(3)]
+
+    assert first >= 0.04
+    assert third >= 0.19
+    # The soonest of several: what else the machine does only ever adds.
+    assert min(first, *(gap for gaps in again for gap in gaps)) <= 0.15
 
 
 async def test_a_draining_worker_gets_nothing_new_and_what_runs_ends() -> None:

@@ -94,7 +94,7 @@ async def test_the_deadline_ends_the_request(way: str) -> None:
     engine = NoticingEngine()
     async with running_worker(engine) as worker:
         if way == "grpc":
-            error = await failure(worker, GenerateRequest(request=generation()), timeout=0.1)
+            error = await failure(worker, GenerateRequest(request=generation()), timeout=0.5)
         else:
             error = await failure(worker, GenerateRequest(request=generation(remaining_ms=50)))
         await asyncio.wait_for(worker.servicer.table.idle(), 5)

@@ -20,14 +20,14 @@ async def test_the_deadline_ends_a_request_on_both_links() -> None:
     """A request whose time runs out hears so once, and both peers are told."""
     consumer = RecordingConsumer()
     async with scripted_scene() as scene:
-        deadline = asyncio.get_running_loop().time() + 0.05
+        deadline = asyncio.get_running_loop().time() + 0.5
         scene.generate(consumer, deadline=deadline)
         submission = await wrk.submitted(scene.worker)
         await consumer.hears("error")
         told = await scene.worker.read_until("abort_reasons")
         await scene.tokenizer.read_until("closes")
 
-        assert 0 < submission.request.remaining_ms <= 50
+        assert 0 < submission.request.remaining_ms <= 500
         reasons = [error.reason for error in consumer.errors]
         assert [errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED] == reasons == told
         assert [submission.first_handle] == tok.abandoned(scene.tokenizer)

@@ -214,7 +214,7 @@ async def test_a_failure_of_a_direct_call_lands_on_the_active_phase(
     told = Told(engine)
     async with told.serving as worker:
         call = worker.stub.Generate(
-            GenerateRequest(request=generation()), timeout=0.4 if how == "deadline" else None
+            GenerateRequest(request=generation()), timeout=1 if how == "deadline" else None
         )
         reading = asyncio.create_task(call.read())
         await engine.has_request.wait()

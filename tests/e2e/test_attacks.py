@@ -135,7 +135,8 @@ async def test_idle_and_slow_connections(edge: Service) -> None:
         answer = await ask(edge, chat_body(max_tokens=25, stream=True))
 
     assert answer.is_complete
-    assert answer.longest_gap < 1
+    # The edge waits much longer for the rest of a head or a body.
+    assert answer.longest_gap < 5
 
 
 async def _mixed_request(edge: Service, number: int) -> None:

@@ -56,7 +56,7 @@ async def test_blocks_after_cancelled_requests(exact: Stack, requests: int) -> N
         async def unused() -> bool:
             return (await worker.load()).referenced_blocks == 0
 
-        await eventually(unused, "no block is used", 5)
+        await eventually(unused, "no block is used")
         load = await worker.load()
         before = load.prefilled_tokens
         prompt_tokens = await _fill_the_pool(exact.edge, load.total_blocks * 32)

@@ -283,7 +283,7 @@ async def test_in_a_real_prefill(real: Stack, stream: bool, measured: Measured) 
             async def freed() -> bool:
                 return (await worker.load()).referenced_blocks == 0
 
-            await eventually(freed, "no block is used", 5)
+            await eventually(freed, "no block is used")
         load = await worker.load()
 
     assert load.free_blocks + load.cached_blocks == total
@@ -307,6 +307,6 @@ async def test_in_a_real_decode(real: Stack, measured: Measured) -> None:
             async def freed() -> bool:
                 return (await worker.load()).referenced_blocks == 0
 
-            await eventually(freed, "no block is used", 5)
+            await eventually(freed, "no block is used")
 
     _require_prompt(seconds, measured)

