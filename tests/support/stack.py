@@ -52,7 +52,7 @@ def clean_environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-def _group_runs(group: int) -> bool:
+def group_runs(group: int) -> bool:
     """Whether any process of the group runs; one that has ended may wait for init to notice."""
     try:
         os.killpg(group, 0)
@@ -186,7 +186,7 @@ class Service:
         if self._process is not None:
             # What the kernel kills with its parent is gone a moment later.
             group = self._process.pid
-            wait_for(lambda: not _group_runs(group), f"nothing of {self.name} is left", 2)
+            wait_for(lambda: not group_runs(group), f"nothing of {self.name} is left", 2)
 
     def _listening_port(self) -> int | None:
         if not self.is_running:
