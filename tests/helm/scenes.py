@@ -37,6 +37,25 @@ SCENES: Mapping[str, Path | Mapping[str, Any]] = {
         test={"apiKey": {"existingSecret": "test-key"}},
     ),
     "keys-without-a-test-key": smallest(edge={"keys": {"existingSecret": "keys"}}),
+    "a-collector-with-a-key": smallest(
+        observability={
+            "otlp": {
+                "endpoint": "https://api.collector.example:443",
+                "compression": "gzip",
+                "headers": {"existingSecret": "collector-key", "key": "otlp.headers"},
+                "tls": {"existingSecret": "collector-tls", "mutual": True},
+            }
+        },
+    ),
+    "a-collector-in-clear-text": smallest(
+        observability={
+            "otlp": {
+                "endpoint": "http://otel-collector.monitoring:4317",
+                "headers": {"existingSecret": "collector-key"},
+                "headersInClearText": True,
+            }
+        },
+    ),
     "downloads": smallest(
         models={"source": {"type": "emptyDir"}, "settings": {"hub_endpoint": "https://hub.test"}},
         workers=[_DOWNLOAD],

@@ -99,6 +99,41 @@ def test_values_arrive(
     assert not any((edge.server.insecure, large.insecure, tokenizer.insecure))
 
 
+@pytest.mark.parametrize("name", ["headrace-edge", "headrace-tokenizer", "headrace-worker-main"])
+def test_a_collectors_key_is_a_file(
+    name: str,
+    rendered: Callable[[str], Rendered],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every service reads headers and certificates from the secrets, which are mounted whole."""
+    release = rendered("a-collector-with-a-key")
+    group = loaded(release, tmp_path, monkeypatch)[name]
+    assert isinstance(group, EdgeSettings | TokenizerSettings | WorkerSettings)
+    tracing = group.telemetry.tracing
+    pod = release.named("Deployment", name)["spec"]["template"]["spec"]
+    secrets = {
+        each["name"]: each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each
+    }
+
+    assert tracing.headers_file == Path("/etc/headrace/otlp-headers/otlp.headers")
+    assert tracing.tls.ca_file == Path("/etc/headrace/otlp-tls/ca.crt")
+    assert tracing.tls.certificate_file == Path("/etc/headrace/otlp-tls/tls.crt")
+    assert tracing.tls.key_file == Path("/etc/headrace/otlp-tls/tls.key")
+    assert (tracing.compression, tracing.headers_in_clear_text) == ("gzip", False)
+    assert secrets == {"otlp-headers": "collector-key", "otlp-tls": "collector-tls"}
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://127.0.0.1:4317", "http://localhost:4317", "http://[::1]:4317", "https://c.example"],
+)
+def test_a_collectors_key_may_go_where_nobody_reads_along(endpoint: str, tmp_path: Path) -> None:
+    """To a sidecar, or encrypted."""
+    otlp = {"endpoint": endpoint, "headers": {"existingSecret": "k"}}
+    assert render(smallest(observability={"otlp": otlp}), tmp_path).objects
+
+
 def test_large_and_odd_values_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers beyond 32 bits, small fractions, quotes, backslashes, names that TOML must quote."""
     odd = 'a "b" \\ <c> & ü\t'
@@ -174,6 +209,35 @@ def test_a_key_that_is_no_setting_is_noticed(
         ({"edge": {}}, "accept callers without keys by edge.insecure"),
         ({"internal": {}}, "accept callers unchecked by internal.insecure"),
         ({"internal": {"keys": {"existingSecret": "k"}}}, "internal.keys needs internal.edgeKey"),
+        (
+            {"observability": {"otlp": {"headers": {"existingSecret": "k"}}}},
+            "secret k is for a collector, but there is no endpoint",
+        ),
+        (
+            {
+                "observability": {
+                    "otlp": {"endpoint": "http://127.0.0.1.c:1", "headers": {"existingSecret": "k"}}
+                }
+            },
+            "accept it by observability.otlp.headersInClearText",
+        ),
+        (
+            {"observability": {"otlp": {"endpoint": "http://c:1", "tls": {"existingSecret": "k"}}}},
+            "tls needs an https:// endpoint, not http://c:1",
+        ),
+        (
+            {"observability": {"otlp": {"endpoint": "https://c", "tls": {"mutual": True}}}},
+            "tls.mutual needs tls.existingSecret",
+        ),
+        (
+            {
+                "edge": {
+                    "insecure": True,
+                    "settings": {"telemetry": {"tracing": {"headers": "api-key=x"}}},
+                }
+            },
+            "edge.settings.telemetry.tracing.headers would be in a ConfigMap",
+        ),
         (
             {"edge": {"insecure": True, "ingress": {"enabled": True}}},
             "edge.ingress.hosts: name at least one",

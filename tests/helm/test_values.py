@@ -58,6 +58,8 @@ NEGATIVES: Mapping[str, dict[str, Any]] = {
     "a wrong service": smallest(edge={"service": {"type": "ExternalName"}}),
     "a ratio above one": smallest(observability={"otlp": {"sampleRatio": 2}}),
     "an endpoint without scheme": smallest(observability={"otlp": {"endpoint": "collector:4317"}}),
+    "a compression that is not known": smallest(observability={"otlp": {"compression": "zstd"}}),
+    "a collector's key itself": smallest(observability={"otlp": {"headers": {"value": "a=b"}}}),
     "pull policy": smallest(image={"pullPolicy": "Sometimes"}),
     "a name that is too long": smallest(fullnameOverride=_LETTERS),
     "settings that are no table": worker(settings=["threads"]),

@@ -149,6 +149,9 @@ lifecycle:
 {{- if eq .component "edge" -}}
 {{- $all = dict "keys" .Values.edge.keys "tls" .Values.edge.tls "edge-key" .Values.internal.edgeKey "internal-tls" .Values.internal.tls -}}
 {{- end -}}
+{{- with .Values.observability.otlp -}}
+{{- $_ := merge $all (dict "otlp-headers" .headers "otlp-tls" .tls) -}}
+{{- end -}}
 {{- $used := list -}}
 {{- range $name, $secret := $all -}}
 {{- if $secret.existingSecret -}}

@@ -5,11 +5,41 @@ narrows them to the pod's own where `listen` says so. */}}
 {{- define "headrace.telemetrySettings" -}}
 {{- $telemetry := dict "health" (dict "host" "0.0.0.0" "port" .Values.healthPort) -}}
 {{- with .Values.observability.otlp -}}
+{{- include "headrace.checkCollector" . -}}
 {{- if .endpoint -}}
-{{- $_ := set $telemetry "tracing" (dict "endpoint" .endpoint "sample_ratio" .sampleRatio) -}}
+{{- $tracing := dict "endpoint" .endpoint "sample_ratio" .sampleRatio "compression" .compression -}}
+{{- if .headers.existingSecret -}}
+{{- $_ := merge $tracing (dict "headers_file" (printf "/etc/headrace/otlp-headers/%s" .headers.key) "headers_in_clear_text" .headersInClearText) -}}
+{{- end -}}
+{{- if .tls.existingSecret -}}
+{{- $tls := dict "ca_file" "/etc/headrace/otlp-tls/ca.crt" -}}
+{{- if .tls.mutual -}}
+{{- $_ := merge $tls (dict "certificate_file" "/etc/headrace/otlp-tls/tls.crt" "key_file" "/etc/headrace/otlp-tls/tls.key") -}}
+{{- end -}}
+{{- $_ := set $tracing "tls" $tls -}}
+{{- end -}}
+{{- $_ := set $telemetry "tracing" $tracing -}}
 {{- end -}}
 {{- end -}}
 {{- $telemetry | toJson -}}
+{{- end -}}
+
+{{/* Fails for secrets of the collector that nothing would use, or that others could read along. */}}
+{{- define "headrace.checkCollector" -}}
+{{- $secret := or .headers.existingSecret .tls.existingSecret -}}
+{{- if and $secret (not .endpoint) -}}
+{{- fail (printf "observability.otlp: secret %s is for a collector, but there is no endpoint" $secret) -}}
+{{- end -}}
+{{- $isNear := regexMatch "^http://(localhost|127[.][0-9.]+|\\[::1\\])(:[0-9]+)?/?$" .endpoint -}}
+{{- if and .headers.existingSecret (hasPrefix "http://" .endpoint) (not $isNear) (not .headersInClearText) -}}
+{{- fail (printf "observability.otlp: others could read the headers along on their way to %s: use https://, or accept it by observability.otlp.headersInClearText" .endpoint) -}}
+{{- end -}}
+{{- if and .tls.existingSecret (hasPrefix "http://" .endpoint) -}}
+{{- fail (printf "observability.otlp: tls needs an https:// endpoint, not %s" .endpoint) -}}
+{{- end -}}
+{{- if and .tls.mutual (not .tls.existingSecret) -}}
+{{- fail "observability.otlp: tls.mutual needs tls.existingSecret" -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "headrace.modelsTable" -}}

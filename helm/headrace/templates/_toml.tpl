@@ -43,5 +43,8 @@
 {{/* A service's table: the user's settings and the chart's; of a dict: path, table, owned, given. */}}
 {{- define "headrace.settingsTable" -}}
 {{- include "headrace.refuseOwned" . -}}
+{{- if dig "telemetry" "tracing" "headers" "" .given -}}
+{{- fail (printf "%s.telemetry.tracing.headers would be in a ConfigMap: observability.otlp.headers takes a secret" .path) -}}
+{{- end -}}
 {{- include "headrace.toml" (dict "path" .table "table" (mergeOverwrite (deepCopy .given) .owned)) -}}
 {{- end -}}
