@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from headrace.client.answers import AnswerConsumer
+from headrace.client.attempt_spans import AttemptSpan
 from headrace.client.logprobs import LogprobJoin, TokenJoin
 from headrace.client.output_events import OutputEvents
 from headrace.client.tokenizer_link import TokenizerLink
@@ -59,7 +60,9 @@ class AttemptOutput:
     """A TextOutput."""
 
     __slots__ = (
+        "_attempt",
         "_known_token_ids",
+        "_num_given",
         "_owner",
         "consumed_tokens",
         "events",
@@ -92,6 +95,8 @@ class AttemptOutput:
         self.worker: WorkerLink | None
         self.worker, self.tokenizer = seats
         self._known_token_ids: list[int] = []
+        self._num_given = 0  # tokens that its worker was told of
+        self._attempt: AttemptSpan | None = None
         self.num_moves = 0
         """How often it went on elsewhere."""
         self.num_refusals = 0
@@ -144,6 +149,23 @@ class AttemptOutput:
         """Whether its worker was told of a part that another one had generated."""
         return self.worker is not None and bool(self._known_token_ids)
 
+    def join(self, attempt: AttemptSpan) -> None:
+        """Its worker's part of it begins."""
+        self._attempt = attempt
+        attempt.join()
+
+    def started(self, cached_tokens: int) -> None:
+        """Its worker took it up, and so many tokens of the prompt were cached."""
+        if self._attempt is not None:
+            self._attempt.started(cached_tokens)
+
+    def leave_attempt(self, error: ServiceError | None) -> None:
+        """Its worker's part of it is over, if it is not yet."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            num_said = self.consumed_tokens if self.worker else len(self._known_token_ids)
+            attempt.leave(max(0, num_said - self._num_given), error)
+
     def leave_worker(self) -> None:
         """Give the worker's seat up, and keep what was said there; its owner ends it there."""
         self._known_token_ids = self.known_token_ids
@@ -154,6 +176,7 @@ class AttemptOutput:
     def sit_at(self, worker: WorkerLink, handle: int) -> None:
         """Go on at another worker, which is told what is known."""
         self.worker, self.worker_handle = worker, handle
+        self._num_given = len(self._known_token_ids)
         self.num_moves += 1
 
     def reopen(self, tokenizer: TokenizerLink, entry: DetokenizeOpen) -> None:

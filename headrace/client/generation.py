@@ -122,19 +122,24 @@ class RunningGeneration:
         tokenizer = self._placement.place_tokenizer(self._prompt)
         self._context_length = worker.models[self._prompt.model].context_length
         self.timeline = AnswerTimeline(self.timeline.attempts + 1)
-        trace = self._spans.begin(worker.address, self.timeline.attempts)
-        first = self._placement.next_handles(self._options.n)
-        for index in range(self._options.n):
+        n = self._options.n
+        attempt = self._spans.begin(worker.address, self.timeline.attempts, n)
+        first = self._placement.next_handles(n)
+        for index in range(n):
             handle = first + index
             output = AttemptOutput(self, index, handle, (worker, tokenizer), self._consumer)
+            output.join(attempt)
             self._open[handle] = output
             tokenizer.open(detokenize_open(handle, self._prompt, self._options), output)
         loop = asyncio.get_running_loop()
-        worker.submit(first, generation_request(self._prompt, self._options, trace, loop), self)
+        request = generation_request(self._prompt, self._options, attempt.context, loop)
+        worker.submit(first, request, self)
 
     def on_worker_started(self, started: Started) -> None:
         """Tell the consumer, once an attempt that begins at the answer's beginning."""
-        self._spans.started(started.cached_prompt_tokens)
+        output = self._open.get(started.handle)
+        if output is not None:
+            output.started(started.cached_prompt_tokens)
         if self.timeline.started is not None:
             return
         self.timeline.started = time.monotonic()
@@ -203,6 +208,7 @@ class RunningGeneration:
             output.events.finish(output.released_tokens)
         if self._open.pop(output.worker_handle, None) is None:
             return
+        output.leave_attempt(None)
         self._forget(output)
         self._count(output)
         reason = finish_reason(stop_string_hit=stop_string is not None, worker=output.worker_reason)
@@ -256,12 +262,11 @@ class RunningGeneration:
         if self._consumer.has_delivered or not self._setbacks.may_begin_anew(setback):
             self.fail(error)
             return
-        self._end_attempt(error)
         self._close_outputs(error)
         try:
             self._attempt(setback.avoided)
         except ServiceError as second:
-            self._spans.end(second, 0)
+            self._close_outputs(second)
             # Where to go there is nowhere: what ended the first attempt is the truth.
             self.fail(error)
         else:
@@ -269,7 +274,8 @@ class RunningGeneration:
 
     def _continue(self, outputs: Sequence[AttemptOutput], setback: Setback) -> None:
         error = setback.error
-        self._end_attempt(error)
+        for output in outputs:
+            output.leave_attempt(error)
         outputs = [output for output in outputs if not self._was_complete(output)]
         if not outputs:
             return
@@ -285,13 +291,14 @@ class RunningGeneration:
         self._placement.count_retry(error)
         attempts = self.timeline.attempts + 1
         self.timeline = replace(self.timeline, attempts=attempts, worker_ended=None)
-        trace = self._spans.begin(worker.address, attempts)
+        attempt = self._spans.begin(worker.address, attempts, len(outputs))
         loop = asyncio.get_running_loop()
         for output in outputs:
-            request = generation_request(self._prompt, self._options, trace, loop)
+            request = generation_request(self._prompt, self._options, attempt.context, loop)
             token_ids = output.known_token_ids
             handle = self._placement.next_handles(1)
             self._seat(output, worker, handle)
+            output.join(attempt)
             try:
                 worker.submit(handle, continued(request, output.index, token_ids), self)
             except ServiceError as refused:
@@ -313,9 +320,6 @@ class RunningGeneration:
         output.sit_at(worker, handle)
         self._open[handle] = output
         self._placement.route(handle, output.handle)
-
-    def _end_attempt(self, error: ServiceError) -> None:
-        self._spans.end(error, sum(self.usage.completion_tokens))
 
     def on_tokenizer_lost(self, output: AttemptOutput, *, is_crash: bool) -> None:
         """An output's tokenizer is gone: go on at another one, or fail, as with workers."""
@@ -368,6 +372,8 @@ class RunningGeneration:
             worker.abort(handles, why)
         for output in outputs:
             output.tokenizer.abandon(output.handle)
+            output.leave_attempt(error)
+            self._count(output)
             self._forget(output)
 
     def _forget(self, output: AttemptOutput) -> None:
@@ -379,8 +385,6 @@ class RunningGeneration:
     def _release(self, error: ServiceError | None) -> None:
         self._is_over = True
         self.timeline.ended = time.monotonic()
-        # The last counts, before the outputs are forgotten.
-        self._spans.end(error, sum(self.usage.completion_tokens))
         self._close_outputs(error)
         if self._deadline is not None:
             self._deadline.cancel()

@@ -88,9 +88,9 @@ class RecordingConsumer:
         self._note("error", error.label)
         self.ended.set()
 
-    async def hears(self, *kinds: str) -> None:
-        """Return when all these kinds have been heard."""
-        while not set(kinds) <= {entry[0] for entry in self.heard}:
+    async def hears(self, *kinds: str, times: int = 1) -> None:
+        """Return when all these kinds have been heard so often."""
+        while min([entry[0] for entry in self.heard].count(kind) for kind in kinds) < times:
             self._changed.clear()
             await self._changed.wait()
 
