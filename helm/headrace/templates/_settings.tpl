@@ -7,9 +7,16 @@ narrows them to the pod's own where `listen` says so. */}}
 {{- with .Values.observability.otlp -}}
 {{- include "headrace.checkCollector" . -}}
 {{- if .endpoint -}}
-{{- $tracing := dict "endpoint" .endpoint "sample_ratio" .sampleRatio "compression" .compression -}}
+{{- $tracing := dict "endpoint" .endpoint "sample_ratio" .sampleRatio -}}
+{{- /* What is off is left out: services of before may read this file, and know less. */ -}}
+{{- if ne .compression "none" -}}
+{{- $_ := set $tracing "compression" .compression -}}
+{{- end -}}
 {{- if .headers.existingSecret -}}
-{{- $_ := merge $tracing (dict "headers_file" (printf "/etc/headrace/otlp-headers/%s" .headers.key) "headers_in_clear_text" .headersInClearText) -}}
+{{- $_ := set $tracing "headers_file" (printf "/etc/headrace/otlp-headers/%s" .headers.key) -}}
+{{- if .headersInClearText -}}
+{{- $_ := set $tracing "headers_in_clear_text" true -}}
+{{- end -}}
 {{- end -}}
 {{- if .tls.existingSecret -}}
 {{- $tls := dict "ca_file" "/etc/headrace/otlp-tls/ca.crt" -}}
