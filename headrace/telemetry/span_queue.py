@@ -22,7 +22,9 @@ class SpanQueue:
         self._counts = counts
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[RecordedSpan] = deque()
-        self._due = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._wanted_spans = 1
+        """So many are enough for whoever waits for them."""
         self._has_told = False
         self.closed = asyncio.Event()
         """Nothing comes any more."""
@@ -39,30 +41,47 @@ class SpanQueue:
             self._counts.dropped(SHUTDOWN, 1, "the span ended after the service did")
         else:
             self._waiting.append(span)
-            if num_waiting + 1 >= DUE_SPANS and not self._has_told:
+            # Counted again: other threads come here too, and the loop may have begun to wait.
+            if len(self._waiting) >= self._wanted_spans and not self._has_told:
                 self._has_told = True
-                self._loop.call_soon_threadsafe(self._due.set)
+                self._loop.call_soon_threadsafe(self._tell)
 
     def take(self) -> RecordedSpan | None:
         """The span that has waited longest; None when none waits."""
         return self._waiting.popleft() if self._waiting else None
 
     async def due(self, seconds: float) -> None:
-        """Return when a batch waits, after `seconds` at the latest."""
-        if len(self._waiting) < DUE_SPANS:
-            # A task that was to set the event before now has nothing more to tell.
-            self._due.clear()
-            self._has_told = False
-            if len(self._waiting) < DUE_SPANS and not self.closed.is_set():
-                await _first(self._due, seconds)
+        """Return when a batch waits, at the latest `seconds` after the first span is there.
+
+        While nothing waits no timer runs: a service whose requests are not traced is left asleep.
+        """
+        await self._gathered(1, None)
+        await self._gathered(DUE_SPANS, seconds)
 
     def close(self) -> None:
         """What comes now is dropped; what waits may still be taken."""
         self.closed.set()
-        self._due.set()
+        self._enough.set()
+
+    async def _gathered(self, num_spans: int, seconds: float | None) -> None:
+        """Return when so many wait, after `seconds` at the latest, or when nothing comes more."""
+        if len(self._waiting) < num_spans:
+            self._wanted_spans = num_spans
+            self._enough.clear()
+            self._has_told = False
+            # What `put` has added before it saw the line above, nobody tells.
+            if len(self._waiting) < num_spans and not self.closed.is_set():
+                await _first(self._enough, seconds)
+
+    def _tell(self) -> None:
+        if len(self._waiting) >= self._wanted_spans:
+            self._enough.set()
+        else:
+            # It was told what is taken by now, or what another number was enough for.
+            self._has_told = False
 
 
-async def _first(event: asyncio.Event, seconds: float) -> None:
+async def _first(event: asyncio.Event, seconds: float | None) -> None:
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -67,7 +67,7 @@ def _checked_parent(value: str) -> str:
 
 def _checked_state(values: Sequence[str]) -> str:
     """The list's members joined, as many from its beginning as fit; empty for an invalid list."""
-    if sum(map(len, values)) > _MAX_READ_CHARACTERS:
+    if not any(values) or sum(map(len, values)) > _MAX_READ_CHARACTERS:
         return ""
     members = [part.strip(" \t") for value in values for part in value.split(",")]
     members = [member for member in members if member]

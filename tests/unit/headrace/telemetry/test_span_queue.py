@@ -91,6 +91,52 @@ async def test_due_after_the_interval() -> None:
     assert len(queue) == 1
 
 
+async def test_no_timer_while_nothing_waits() -> None:
+    """An empty queue is waited for without a timer; the interval begins with the first span."""
+    queue = SpanQueue(1000, SpanCounts())
+    waiting = asyncio.create_task(queue.due(0.001))
+    done, _ = await asyncio.wait({waiting}, timeout=0.02)
+    assert not done
+    queue.put(span())
+    await waiting
+    assert len(queue) == 1
+
+
+async def test_first_span_by_another_thread() -> None:
+    """Two threads that put a span each wake a loop that sleeps for want of any."""
+    queue = SpanQueue(1000, SpanCounts())
+    sleeps = threading.Event()
+
+    def add() -> None:
+        sleeps.wait()
+        queue.put(span())
+
+    adding = [threading.Thread(target=add) for _ in range(2)]
+    for thread in adding:
+        thread.start()
+    asyncio.get_running_loop().call_soon(sleeps.set)
+    await queue.due(0.001)
+    for thread in adding:
+        await asyncio.to_thread(thread.join)
+    assert len(queue) == 2
+
+
+async def test_told_of_what_is_taken_by_now() -> None:
+    """Who was told of a batch that has been taken waits, and is told of the next one."""
+    queue = SpanQueue(1000, SpanCounts())
+    for _ in range(DUE_SPANS):
+        queue.put(span())
+    while queue.take():
+        pass
+    waiting = asyncio.create_task(queue.due(AGES))
+    done, _ = await asyncio.wait({waiting}, timeout=0.01)
+    assert not done
+    for _ in range(DUE_SPANS):
+        queue.put(span())
+    await waiting
+    assert len(queue) == DUE_SPANS
+
+
 @pytest.mark.parametrize("closes_first", [True, False])
 async def test_close(*, closes_first: bool) -> None:
     """Closed, nothing is waited for and nothing is taken any more; what waits stays."""
