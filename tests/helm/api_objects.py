@@ -11,6 +11,8 @@ from typing import Any
 
 import kubernetes_validate
 
+from tests.helm.custom_objects import custom_complaint, is_custom
+
 KUBERNETES = "1.34"
 _CORE = "ConfigMap Secret Service ServiceAccount Pod PersistentVolumeClaim Event Endpoints"
 _GROUPS = {
@@ -21,7 +23,6 @@ _GROUPS = {
     "networking.k8s.io/v1": "Ingress NetworkPolicy",
     "policy/v1": "PodDisruptionBudget",
 }
-FOREIGN = "monitoring.coreos.com/v1"
 
 
 def plural(kind: str) -> str:
@@ -132,13 +133,20 @@ class Objects:
                 return {}
 
 
+def _complaint(item: Mapping[str, Any]) -> str | None:
+    """What Kubernetes has against one of its own."""
+    try:
+        kubernetes_validate.validate(dict(item), KUBERNETES, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        message: str = error.message
+        return message
+    return None
+
+
 def _check(item: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
-    if item["apiVersion"] != FOREIGN:
-        try:
-            kubernetes_validate.validate(dict(item), KUBERNETES, strict=True)
-        except kubernetes_validate.ValidationError as error:
-            message = f"strict decoding error: {error.message}"
-            raise RefusedError(400, "BadRequest", message) from error
+    complaint = custom_complaint(item) if is_custom(item) else _complaint(item)
+    if complaint is not None:
+        raise RefusedError(400, "BadRequest", f"strict decoding error: {complaint}")
     is_deployment = before is not None and item["kind"] == "Deployment"
     if is_deployment and before["spec"]["selector"] != item["spec"]["selector"]:
         raise RefusedError(422, "Invalid", "spec.selector: field is immutable")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from tests.helm import security
 from tests.helm.chart import NAMESPACE, Rendered
+from tests.helm.custom_objects import operators_take_their_objects
 from tests.helm.objects import (
     component,
     config_of,
@@ -311,6 +312,7 @@ INVARIANTS: Mapping[str, Callable[[Rendered], Iterator[str]]] = {
         gpu_pods_have_what_they_need,
         security.networks_are_closed,
         monitors_find_services,
+        operators_take_their_objects,
         tests_are_programs_of_ours,
     )
 }

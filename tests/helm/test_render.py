@@ -6,10 +6,8 @@ import kubernetes_validate
 import pytest
 
 from tests.helm.chart import CHART, EXAMPLES, HELMS, KUBERNETES, Object, helm, render
+from tests.helm.custom_objects import custom_complaint, is_custom
 from tests.helm.scenes import SCENES
-
-FOREIGN = {"ServiceMonitor", "PrometheusRule"}
-"""Kinds that Kubernetes itself does not have."""
 
 each_scene = pytest.mark.parametrize("scene", SCENES)
 
@@ -44,7 +42,7 @@ def test_kubernetes_takes_it(scene: str, kubernetes: str, tmp_path: Path) -> Non
     """Every object is valid for every version of Kubernetes."""
     objects = render(SCENES[scene], tmp_path, kubernetes=kubernetes).objects
 
-    own = [item for item in objects if item["kind"] not in FOREIGN]
+    own = [item for item in objects if not is_custom(item)]
     assert len(own) > 8
     assert [text for item in own if (text := complaint(item, kubernetes))] == []
 
@@ -67,3 +65,32 @@ def test_what_kubernetes_does_not_know_is_noticed(tmp_path: Path) -> None:
     del deployment["spec"]["template"]["spec"]["runtimeKlass"]
     deployment["spec"]["replicas"] = "two"
     assert "two" in (complaint(deployment, KUBERNETES[0]) or "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("kind", "ServiceMonitors", "there is no such kind"),
+        ("apiVersion", "monitoring.coreos.com/v2", "apiVersion: Input should be"),
+        ("spec", {"selector": {}}, "spec.endpoints: Field required"),
+        ("endpoints", [{"port": 8081}], "spec.endpoints.0.port: Input should be a valid string"),
+        ("endpoints", [{"interval": "15 s"}], "spec.endpoints.0.interval: String should match"),
+        ("endpoints", [{"honorLabels": "no"}], "spec.endpoints.0.honorLabels: 'no' is taken for"),
+        ("endpoints", [{"Path": "/metrics"}], "spec.endpoints.0.Path: there is no such field"),
+        ("labels", {}, "spec.labels: there is no such field"),
+    ],
+)
+def test_what_the_operator_does_not_know_is_noticed(field: str, value: object, told: str) -> None:
+    """So does that of custom objects, where the models alone would pass over it."""
+    monitor = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": {"name": "edge", "labels": {"a": "b"}},
+        "spec": {"selector": {}, "endpoints": [{"port": "health"}]},
+    }
+    assert custom_complaint(monitor) is None
+
+    part = monitor if field in monitor else monitor["spec"]
+    assert isinstance(part, dict)
+    part[field] = value
+    assert (custom_complaint(monitor) or "").startswith(told)
