@@ -19,6 +19,7 @@ from edge.authentication import own_key_refused
 from edge.body import read_body
 from edge.body_budget import BodyBudget, BodyShare
 from edge.chat_spans import ChatSpans
+from edge.client_loss import client_loss
 from edge.collector import AnswerCollector
 from edge.generation_options import generation_options
 from edge.intake import Intake, IntakeDesk
@@ -97,11 +98,14 @@ class ChatHandler:
             f"{self._settings.backend.request_timeout_seconds:g} seconds.",
         )
 
-    def _truth(self, error: BaseException, limit: asyncio.Timeout | None) -> ServiceError:
-        """What an exception within the limit stands for; a cancellation may be the limit's own."""
+    def _truth(self, error: BaseException, request: web.Request) -> ServiceError:
+        """What an exception stands for; a cancellation may be the time limit's own."""
+        limit = scope_of(request).limit
         if limit is not None and limit.expired():
             return self._out_of_time()
-        return service_error_of(error)
+        truth = service_error_of(error)
+        is_gone = truth.reason == errors_pb2.ERROR_REASON_CLIENT_CANCELLED
+        return client_loss(request) if is_gone else truth
 
     async def _handle_within(
         self,
@@ -119,7 +123,7 @@ class ChatHandler:
             try:
                 response = await self._serve(limit, _Taken(request, scope, intake), share)
             except BaseException as error:
-                span.fail(self._truth(error, limit).label)
+                span.fail(self._truth(error, request).label)
                 raise
             if scope.failure is not None:
                 span.fail(scope.failure.label)
@@ -180,7 +184,7 @@ class ChatHandler:
         try:
             return await writer.serve(told_headers(intake.chat))
         finally:
-            self._settle(job.scope, writer, generation, sys.exception())
+            self._settle(job, writer, generation, sys.exception())
             job.scope.failure = writer.failure
             job.scope.answer.stalls = writer.num_stalls
 
@@ -193,7 +197,7 @@ class ChatHandler:
         try:
             outputs = await collector.outputs()
         finally:
-            self._settle(job.scope, collector, generation, sys.exception())
+            self._settle(job, collector, generation, sys.exception())
         body = build_completion(
             job.identity(), outputs, collector.usage, job.intake.profile, chat.shape
         )
@@ -201,7 +205,7 @@ class ChatHandler:
 
     def _settle(
         self,
-        scope: RequestScope,
+        job: "_Job",
         consumer: SseWriter | AnswerCollector,
         generation: Generation,
         error: BaseException | None,
@@ -209,7 +213,8 @@ class ChatHandler:
         """End the generation if it still runs, because of `error`, and keep the counts."""
         if not consumer.is_ended:
             self._metrics.aborted.inc()
-            generation.abort(None if error is None else self._truth(error, scope.limit))
+            generation.abort(None if error is None else self._truth(error, job.request))
+        scope = job.scope
         report = scope.answer
         report.timeline, report.usage = generation.timeline, generation.usage
         report.finish_reasons = consumer.finish_reasons

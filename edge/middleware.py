@@ -8,11 +8,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge.authentication import PROBE_PATHS
+from edge.client_loss import client_loss
 from edge.http_spans import HttpSpans, method_of, route_of
 from edge.metrics import EdgeMetrics
 from edge.protocol import EdgeProtocol
 from edge.replies import error_reply, unknown_url
-from edge.request_outcome import CANCELLED, CLIENT_GONE_STATUS, DROPPED, RequestOutcome
+from edge.request_outcome import CLIENT_GONE_STATUS, RequestOutcome
 from edge.request_scope import RequestScope, scope_of
 from edge.service_state import ServiceState
 from headrace.common.v1 import errors_pb2
@@ -75,11 +76,7 @@ def _reason(request: web.Request, scope: RequestScope, status: int) -> str | Non
     """Why the request failed, if it did; of a client that is gone whether it was dropped."""
     if scope.failure is not None:
         return scope.failure.label
-    if status != CLIENT_GONE_STATUS:
-        return None
-    protocol = request.protocol
-    was_dropped = isinstance(protocol, EdgeProtocol) and protocol.was_dropped
-    return DROPPED if was_dropped else CANCELLED
+    return client_loss(request).label if status == CLIENT_GONE_STATUS else None
 
 
 async def _respond(

@@ -22,8 +22,8 @@ from worker.request_report import RequestReport, RequestReports
 AbortCause = Literal[
     "complete", "caller", "deadline", "slow_reader", "stream_ended", "shutdown", "failed"
 ]
-"""A stop string, the caller's wish, time, a caller who takes nothing, a stream's end, the worker's
-own, another output's failure.
+"""A stop string, the caller's wish, time, a caller or client who takes nothing, a stream's end, the
+worker's own, another output's failure.
 """
 ABORT_CAUSES: tuple[AbortCause, ...] = get_args(AbortCause)
 

@@ -28,6 +28,7 @@ _ABORT_CAUSES: Mapping[Reason, AbortCause] = {
     errors_pb2.ERROR_REASON_UNSPECIFIED: "complete",
     errors_pb2.ERROR_REASON_CLIENT_CANCELLED: "caller",
     errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED: "deadline",
+    errors_pb2.ERROR_REASON_SLOW_READER: "slow_reader",
 }
 """What an edge may say of an abort; anything else is its caller's wish."""
 
@@ -68,7 +69,7 @@ class AttachSession:
             if self._table.is_closing:
                 self._abort(list(self._open), errors_pb2.ERROR_REASON_DRAINING, "shutdown")
             else:
-                reason = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
+                reason = errors_pb2.ERROR_REASON_EDGE_LOST
                 self._abort(list(self._open), reason, "stream_ended")
 
     def drain(self) -> None:

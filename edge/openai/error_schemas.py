@@ -9,8 +9,14 @@ from headrace.rpc.errors import ERROR_TABLE, Reason, ServiceError, reason_label
 
 LIMIT_TYPES = ("requests", "tokens")
 """Types of the refusals that name the limit of a key: see headrace/access/refusals.py."""
-NEVER_ANSWERED = frozenset((errors_pb2.ERROR_REASON_CLIENT_CANCELLED,))
-"""Reasons whose client has left: nobody sees them."""
+NEVER_ANSWERED = frozenset(
+    (
+        errors_pb2.ERROR_REASON_CLIENT_CANCELLED,
+        errors_pb2.ERROR_REASON_SLOW_READER,
+        errors_pb2.ERROR_REASON_EDGE_LOST,
+    )
+)
+"""Reasons whose client is gone: nobody sees them."""
 
 
 def envelope_schema() -> Schema:

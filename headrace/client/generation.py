@@ -50,7 +50,8 @@ from headrace.rpc.frame_stream import FrameViolationError
 from headrace.worker.v1.generation_pb2 import Started, Terminal
 
 _PREFIX = "output_prefix_token_ids"
-_LATE = errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
+_TOLD = frozenset({errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, errors_pb2.ERROR_REASON_SLOW_READER})
+"""Why an output ends, as far as its worker is told."""
 _UNWANTED = errors_pb2.ERROR_REASON_CLIENT_CANCELLED
 _KNOWN_REASONS = frozenset({FINISH_REASON_STOP, FINISH_REASON_LENGTH})
 
@@ -367,7 +368,7 @@ class RunningGeneration:
             if output.worker is not None:
                 seats.setdefault(output.worker, []).append(output.worker_handle)
         # Whatever else went wrong is not the worker's: its caller does not want it any more.
-        why = _LATE if error is not None and error.reason == _LATE else _UNWANTED
+        why = error.reason if error is not None and error.reason in _TOLD else _UNWANTED
         for worker, handles in seats.items():
             worker.abort(handles, why)
         for output in outputs:

@@ -88,6 +88,8 @@ ERROR_TABLE: Mapping[Reason, ErrorRow] = {
     ),
     R.ERROR_REASON_ENGINE_FAILURE: _row(_G.INTERNAL, 500, _SERVER, None),
     R.ERROR_REASON_CLIENT_CANCELLED: _row(_G.CANCELLED, 499, _INVALID, None),
+    R.ERROR_REASON_SLOW_READER: _row(_G.CANCELLED, 499, _INVALID, None),
+    R.ERROR_REASON_EDGE_LOST: _row(_G.CANCELLED, 499, _INVALID, None),
 }
 
 # For a peer's status that carries no ErrorInfo of ours: every gRPC code has a reason.

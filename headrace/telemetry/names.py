@@ -21,7 +21,7 @@ DECODE_PHASE: Final = "decode"
 # Every span that failed.
 ERROR_TYPE: Final = "error.type"
 """A reason's label of the error table, such as `worker_lost`; `client_cancelled` for who left,
-and on the edge's server span `slow_reader` for who was dropped."""
+`slow_reader` for who was dropped, `edge_lost` on spans of a worker whose edge is gone."""
 
 # HTTP, server span.
 HTTP_METHOD: Final = "http.request.method"

@@ -276,6 +276,7 @@ BEHIND: dict[Reason, tuple[int, str, str | None, bool]] = {
     pb.ERROR_REASON_NO_WORKER_AVAILABLE: (503, _BUSY, "no_worker_available", True),
     pb.ERROR_REASON_ENGINE_FAILURE: (500, _SERVER, None, False),
     pb.ERROR_REASON_WORKER_LOST: (502, _SERVER, "worker_lost", True),
+    pb.ERROR_REASON_DRAINING: (503, _BUSY, "draining", True),
     pb.ERROR_REASON_DEADLINE_EXCEEDED: (504, _SERVER, "deadline_exceeded", True),
     pb.ERROR_REASON_INCOMPATIBLE_PEER: (500, _SERVER, "incompatible_peer", False),
 }

@@ -108,6 +108,23 @@ async def test_an_abort_may_say_why() -> None:
         assert [(1, "UNAVAILABLE", failed("draining"))] == ends(generate_spans(recorder))
 
 
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        (errors_pb2.ERROR_REASON_SLOW_READER, errors_pb2.ERROR_REASON_SLOW_READER),
+        (errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED),
+        (errors_pb2.ERROR_REASON_DRAINING, errors_pb2.ERROR_REASON_CLIENT_CANCELLED),
+    ],
+)
+async def test_a_worker_is_told_why_as_far_as_it_concerns_it(why: Any, told: Any) -> None:
+    """A client that was dropped, and a deadline; anything else is that nobody wants it any more."""
+    async with scripted_scene() as scene:
+        generation, stream, _ = await running(scene, RecordingConsumer())
+        generation.abort(ServiceError(why, "no more"))
+
+        assert [told] == await stream.read_until("abort_reasons")
+
+
 async def test_a_deadline_ends_the_attempt() -> None:
     """The span has the deadline's status, whatever the worker would have said."""
     recorder, consumer = SpanRecorder(), RecordingConsumer()

@@ -195,7 +195,7 @@ async def test_a_failure_lands_on_the_phase_that_was_active(
 
     reason, status = {
         "abort": LEFT,
-        "stream": LEFT,
+        "stream": ("edge_lost", "CANCELLED"),
         "deadline": LATE,
         "failure": ("engine_failure", "INTERNAL"),
     }[how]
@@ -328,6 +328,8 @@ async def test_one_failed_output_of_two_fails_the_request_in_decode() -> None:
         (errors_pb2.ERROR_REASON_UNSPECIFIED, None, "OK", "complete"),
         (errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, *LATE, "deadline"),
         (errors_pb2.ERROR_REASON_CLIENT_CANCELLED, *LEFT, "caller"),
+        (errors_pb2.ERROR_REASON_SLOW_READER, "slow_reader", "CANCELLED", "slow_reader"),
+        (errors_pb2.ERROR_REASON_EDGE_LOST, *LEFT, "caller"),
         (errors_pb2.ERROR_REASON_ENGINE_FAILURE, *LEFT, "caller"),
         (9999, *LEFT, "caller"),
     ],

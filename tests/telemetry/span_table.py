@@ -220,9 +220,10 @@ def _left(asked: Asked, phase: str) -> Row:
 
 
 def _dropped(asked: Asked) -> Row:
-    """Only HTTP knows that the client did not leave; what asked the model for it gave up."""
-    attempt = generate(asked, *phases(asked, names.DECODE_PHASE, _GONE), failed=_GONE)
-    model = chat(asked, render(), attempt, failed=_GONE)
+    """The client did not leave: everybody who worked for it is told."""
+    slow = Failed("slow_reader", "CANCELLED")
+    attempt = generate(asked, *phases(asked, names.DECODE_PHASE, slow), failed=slow)
+    model = chat(asked, render(), attempt, failed=slow)
     return http(asked, 200, model, failed=Failed("slow_reader", status=UNSET))
 
 

@@ -67,6 +67,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The URL exists, but not with this HTTP method."""
     ERROR_REASON_REQUEST_TIMEOUT: _ErrorReason.ValueType  # 19
     """The caller did not send its request in time."""
+    ERROR_REASON_SLOW_READER: _ErrorReason.ValueType  # 20
+    """The caller was dropped, since it read its answer too slowly."""
+    ERROR_REASON_EDGE_LOST: _ErrorReason.ValueType  # 21
+    """The edge, or whoever else had opened the shared stream, was lost with the request aboard. Never
+    sent, for nobody is left to hear of it: what a worker tells of the request in log and trace.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request failed. One table (headrace/rpc/errors.py) turns each reason into a gRPC code, an
@@ -118,6 +124,12 @@ ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 18
 """The URL exists, but not with this HTTP method."""
 ERROR_REASON_REQUEST_TIMEOUT: ErrorReason.ValueType  # 19
 """The caller did not send its request in time."""
+ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 20
+"""The caller was dropped, since it read its answer too slowly."""
+ERROR_REASON_EDGE_LOST: ErrorReason.ValueType  # 21
+"""The edge, or whoever else had opened the shared stream, was lost with the request aboard. Never
+sent, for nobody is left to hear of it: what a worker tells of the request in log and trace.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -45,9 +45,10 @@ class AttachRequest(_message.Message):
 
     @_builtins.property
     def abort_reasons(self) -> _containers.RepeatedScalarFieldContainer[_errors_pb2.ErrorReason.ValueType]:
-        """Why each of them ends; empty, or as long as aborted_handles. Unspecified: its answer is complete,
-        as by a stop string. Empty, or a value unknown to the worker: CLIENT_CANCELLED. What the worker
-        tells of the request's end, in terminal, log and trace; nothing else depends on it.
+        """Why each of them ends: CLIENT_CANCELLED, DEADLINE_EXCEEDED, SLOW_READER, or unspecified, its answer
+        being complete, as by a stop string. Empty, or as long as aborted_handles. Empty, or another value:
+        CLIENT_CANCELLED. What the worker tells of the request's end, in terminal, log and trace; nothing
+        else depends on it.
         """
 
     def __init__(

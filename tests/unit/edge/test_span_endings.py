@@ -122,7 +122,7 @@ async def test_a_client_that_leaves_within_the_answer(document: Any) -> None:
 
 
 async def test_a_slow_reader_is_told_from_one_that_left() -> None:
-    """Who is dropped for reading too slowly did not leave: the log and the span say so."""
+    """Who is dropped for reading too slowly did not leave: the log and all spans say so."""
     slow = {"stall_timeout_seconds": 0.2, "high_water_bytes": 1024, "low_water_bytes": 512}
     async with scene(streaming=slow) as here:
         here.client.post(STREAM)
@@ -132,10 +132,14 @@ async def test_a_slow_reader_is_told_from_one_that_left() -> None:
         here.client.writer.transport.pause_reading()  # type: ignore[attr-defined] (a selector's)
         for _ in range(2000):
             generation.text("x" * 10_000)
-        http, _, line = await here.ended()
+        http, chat, line = await here.ended()
 
+    assert chat is not None
     assert ("slow_reader", None) == (http.attributes["error.type"], http.error)
+    assert ("slow_reader", "") == chat.error
     assert (499, "slow_reader") == (line["status"], line["reason"])
+    assert generation.why_aborted is not None
+    assert "slow_reader" == generation.why_aborted.label
 
 
 async def test_a_reader_whom_the_kernel_drops_is_a_slow_one() -> None:
@@ -150,9 +154,11 @@ async def test_a_reader_whom_the_kernel_drops_is_a_slow_one() -> None:
         writer.transport.pause_reading()  # type: ignore[attr-defined] (a selector's)
         for _ in range(100):
             generation.text("x" * 2_000)
-        http, _, line = await here.ended()
+        http, chat, line = await here.ended()
 
+    assert chat is not None
     assert ("slow_reader", None) == (http.attributes["error.type"], http.error)
+    assert ("slow_reader", "") == chat.error
     assert (499, "slow_reader") == (line["status"], line["reason"])
 
 
