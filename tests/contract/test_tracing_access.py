@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import grpc
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from structlog.testing import capture_logs
 
@@ -73,6 +74,18 @@ async def test_a_key_that_comes_back_is_not_logged() -> None:
     assert "UNAUTHENTICATED: who is …?" in repr(logs)
     assert "the key … ends soon" in repr(logs)
     assert KEY not in repr(logs)
+
+
+async def test_no_proxy_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector of this machine is called directly, whatever proxy others are called by."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for name in ("grpc_proxy", "no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    counts = WatchedCounts()
+    async with running_collector() as collector:
+        headers = f"api-key={KEY}"
+        await send_one(tracing_settings(collector.endpoint, headers=headers), counts)
+    assert counts.num_exported == 1
 
 
 async def test_gzip() -> None:

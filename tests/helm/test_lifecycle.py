@@ -119,6 +119,12 @@ async def test_a_test_that_fails_is_told(server: ApiServer) -> None:
     ("file", "old", "new", "told"),
     [
         ("_pod.tpl", "enableServiceLinks", "enableServiceLink", "strict decoding error"),
+        (
+            "_objects.tpl",
+            "      interval:",
+            "      intervall:",
+            "intervall: there is no such field",
+        ),
         ("_names.tpl", "app.kubernetes.io/name: headrace\n", "", "field is immutable"),
     ],
 )
@@ -126,13 +132,14 @@ async def test_the_stand_in_refuses_what_kubernetes_would(
     server: ApiServer, file: str, old: str, new: str, told: str
 ) -> None:
     """A field that there is not, and other selectors for Deployments that are there."""
-    await apply(server, "install", smallest())
+    values = smallest(observability={"serviceMonitors": {"enabled": True}})
+    await apply(server, "install", values)
     chart = server.folder / "broken"
     shutil.copytree(CHART, chart)
     template = chart / "templates" / file
     template.write_text(template.read_text().replace(old, new))
 
-    code, said = await apply(server, "upgrade", smallest(), chart)
+    code, said = await apply(server, "upgrade", values, chart)
 
     assert code != 0
     assert told in said
