@@ -21,6 +21,7 @@ _USED = {"ConfigMap", "Deployment", "Service"}
 _WITHOUT_EFFECT = {"NetworkPolicy", "PodDisruptionBudget", "ServiceAccount"}
 _HOOK = "helm.sh/hook"
 _END_SECONDS = 30.0
+_LOOK_SECONDS = 0.05
 
 
 class Cluster:
@@ -77,7 +78,12 @@ class Cluster:
             for service in self._services.values():
                 service.close()
             self._node.addresses.release()
-            await self._node.tasks.__aexit__(kind, error, trace)
+            # No pod is left: the group has nothing to be cancelled for, and the block's own error
+            # is told as it is. A cancellation may be the group's own, of an error in a controller.
+            if isinstance(error, asyncio.CancelledError):
+                await self._node.tasks.__aexit__(kind, error, trace)
+            else:
+                await self._node.tasks.__aexit__(None, None, None)
 
     async def apply(self, rendered: Rendered) -> None:
         """Make this what is wanted, as `helm upgrade` does; controllers bring it about from now on.
@@ -116,15 +122,15 @@ class Cluster:
         await self.until(holds, f"{name or 'everything'} is rolled out", seconds)
 
     async def until(self, holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-        """Wait for what pods, endpoints or Deployments show; fails with the state of all pods."""
+        """Wait for what pods, endpoints or logs show; fails with the state of all pods."""
         deadline = asyncio.get_running_loop().time() + seconds
         while not holds():
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 states = "\n".join(pod.describe() for pod in self.pods())
                 raise AssertionError(f"{what}: not within {seconds:g} s\n{states}")
-            due = [deployment.seconds_to_next() for deployment in self._deployments.values()]
-            await self._bell.wait(min([left, *(one for one in due if one is not None)]))
+            # Logs and the passing of time ring no bell.
+            await self._bell.wait(min(left, _LOOK_SECONDS))
 
     def pods(self, component: str | None = None) -> Sequence[Pod]:
         """Those not yet gone of one component (edge, tokenizer, worker), or all, oldest first."""

@@ -93,7 +93,7 @@ class Deployment:
         """Bring about what is wanted until cancelled."""
         while True:
             self._reconcile()
-            await bell.wait(self.seconds_to_next())
+            await bell.wait(self._seconds_to_next())
 
     def is_rolled_out(self) -> bool:
         """As `kubectl rollout status` judges: all wanted pods are new and available, no others are.
@@ -113,7 +113,7 @@ class Deployment:
     def _available(self, pods: Sequence[Pod]) -> list[Pod]:
         return [pod for pod in pods if pod.is_available(self._spec.min_ready_seconds)]
 
-    def seconds_to_next(self) -> float | None:
+    def _seconds_to_next(self) -> float | None:
         """How long until the next pod that is ready counts as available."""
         now, wait = time.monotonic(), self._spec.min_ready_seconds
         waiting = [pod for pod in self._active() if pod not in self._available([pod])]

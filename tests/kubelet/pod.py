@@ -143,6 +143,8 @@ class Pod:
         self._node.changed()
 
     async def _run_container(self) -> None:
+        # What an earlier container was told concerns it alone.
+        self._graces = asyncio.Queue()
         self._container = container = await self._start()
         self._node.events.note("pod_started", self.name)
         async with asyncio.TaskGroup() as group:

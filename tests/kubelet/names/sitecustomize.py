@@ -6,7 +6,6 @@ asks libc past `socket`, so its loop is told too. The container's main process, 
 KUBELET_PID, is killed with that one; what it starts in its turn is its own affair.
 """
 
-import asyncio
 import ctypes
 import json
 import os
@@ -45,11 +44,12 @@ def _teach_uvloop() -> None:
     loop_class: Any = uvloop.Loop
     libuv_getaddrinfo = loop_class.getaddrinfo
 
-    async def ask(self: asyncio.AbstractEventLoop, host: Any, port: Any, **how: Any) -> list[Any]:
+    async def ask(self: Any, host: Any, port: Any, **how: Any) -> list[Any]:
         if not _is_service(host):
             found: list[Any] = await libuv_getaddrinfo(self, host, port, **how)
-            return found
-        return await self.run_in_executor(None, lambda: getaddrinfo(host, port, **how))
+        else:
+            found = await self.run_in_executor(None, lambda: getaddrinfo(host, port, **how))
+        return found
 
     loop_class.getaddrinfo = ask
 
