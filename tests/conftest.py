@@ -1,12 +1,22 @@
-"""What holds for every test: loopback only, and quiet logs."""
+"""What holds for every test: loopback only, quiet logs, and no judgement of the machine's speed."""
 
 import socket
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 _REAL_CONNECT = socket.socket.connect
+
+# An example, or the drawing of it, takes as long as the machine is busy with others; the tests'
+# fixtures hold what examples share.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("tests")
 
 
 def _connect_loopback(self: socket.socket, address: object) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import grpc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.common.v1 import errors_pb2
@@ -124,9 +124,7 @@ async def test_special_and_end_tokens_are_no_text(
     assert (second.text, second.released) == ("", 2)
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15)
 @given(
     text=st.text(alphabet="ab,日😀 ", max_size=20),
     cut=st.integers(0, 40),

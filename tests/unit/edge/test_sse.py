@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.http_server import EdgeServer
@@ -228,7 +228,6 @@ async def test_deadline_before_headers(backend: FakeBackend) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), TEXT), max_size=30), st.booleans())
 def test_framing(deltas: list[tuple[int, str]], is_chunked: bool) -> None:
     """Any deltas of any outputs come back whole, through either framing."""

@@ -72,7 +72,7 @@ def said(draw: st.DrawFn) -> list[list[tuple[AnswerEvent, ...]]]:
     return outputs
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     said(),
     st.lists(st.sampled_from(["pause", "turn", "go"]), max_size=60),

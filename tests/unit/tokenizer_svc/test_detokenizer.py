@@ -119,7 +119,7 @@ stop_ids = st.sampled_from([(), (STOP_ID,)])
 cut_lists = st.lists(st.integers(0, 24), max_size=6)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(token_lists, stop_texts, stop_ids, cut_lists)
 def test_any_frame_borders_give_the_defined_outcome(
     token_ids: list[int], stops: list[str], stop_token_ids: tuple[int, ...], cuts: list[int]
@@ -135,7 +135,7 @@ def test_any_frame_borders_give_the_defined_outcome(
     assert again == expected
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.sampled_from([VOCABULARY, STRIPPING]),
     token_lists,
@@ -166,7 +166,7 @@ def test_a_replica_goes_on_where_another_stopped(
     assert outcome == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(token_lists, stop_texts)
 def test_acknowledged_tokens_are_those_whose_text_is_out(
     token_ids: list[int], stops: list[str]

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -18,14 +18,14 @@ texts = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(text=texts)
 def test_encoding_is_the_librarys(encoder: TextEncoder, tokenizer: Tokenizer, text: str) -> None:
     """Ids are those of the plain tokenizer, special tokens included."""
     assert encoder.encode(text) == tokenizer.encode(text, add_special_tokens=False).ids
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(text=texts)
 def test_marked_encoding_reads_no_special_token(
     encoder: TextEncoder, tokenizer: Tokenizer, text: str
@@ -37,7 +37,7 @@ def test_marked_encoding_reads_no_special_token(
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(parts=st.lists(st.text(max_size=6), min_size=1, max_size=5))
 def test_marks_split_as_special_tokens_do(encoder: TextEncoder, parts: list[str]) -> None:
     """Ordinary text around marks has the ids that it has around the special tokens."""
@@ -94,7 +94,7 @@ def test_truncation_and_padding_of_the_file_are_ignored(document: dict[str, Any]
     assert encoder.encode("The water runs") == TextEncoder(document).encode("The water runs")
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50)
 @given(text=texts)
 def test_counts_are_those_of_the_ids(encoder: TextEncoder, text: str) -> None:
     """Counting makes no list and comes to the same."""
@@ -135,7 +135,7 @@ def test_a_text_that_is_far_too_long_is_not_encoded_whole(encoder: TextEncoder) 
     assert sum(lengths) < 10_000
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(text=st.text(max_size=30).map(lambda part: part * 60), bound=st.integers(1, 60))
 def test_only_a_text_that_is_too_long_is_found_to_be(
     encoder: TextEncoder, text: str, bound: int

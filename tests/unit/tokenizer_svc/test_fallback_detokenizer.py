@@ -119,7 +119,7 @@ def expected_stop(
     return oracle.decode(list(token_ids)), None, len(token_ids)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(CASES, STOPS, CUTS)
 def test_any_frame_borders_give_the_librarys_text(
     case: tuple[str, list[int]], stops: list[str], cuts: list[int]
@@ -138,7 +138,7 @@ def test_any_frame_borders_give_the_librarys_text(
     assert first.stop_index is not None or first.released == len(token_ids)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(CASES, STOPS, st.integers(0, 16), st.integers(0, 16), CUTS)
 def test_a_replica_goes_on_where_another_stopped(
     case: tuple[str, list[int]], stops: list[str], acknowledged: int, known: int, cuts: list[int]
@@ -159,7 +159,7 @@ def test_a_replica_goes_on_where_another_stopped(
     assert run(second, token_ids[known:], cuts, sent + delta) == whole
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(CASES)
 def test_what_is_out_is_never_wrong(case: tuple[str, list[int]]) -> None:
     """Whatever comes later, released text is the beginning of the library's text."""

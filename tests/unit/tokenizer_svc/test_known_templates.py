@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.models.cache import resolve_model
@@ -115,7 +115,7 @@ turns = st.tuples(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(family=st.sampled_from(list(FAMILIES)), said=st.lists(turns, min_size=1, max_size=5))
 def test_any_conversation_renders_as_in_the_library(
     pairs: dict[str, Pair], family: str, said: list[tuple[str, str]]

@@ -1,7 +1,7 @@
 """Conversations to prompts: equal to the library's encoding, and closed to injected turns."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -39,7 +39,7 @@ def user(content: str | None, **more: str) -> Conversation:
 ordinary = st.text(max_size=20) | st.sampled_from(["a < b", "<html>", "<|", "|>", "im_end", "<|im"])
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(contents=st.lists(ordinary, min_size=1, max_size=4))
 def test_ordinary_prompts_are_encoded_as_the_library_does(
     encoder: TextEncoder, tokenizer: Tokenizer, contents: list[str]
@@ -54,7 +54,7 @@ def test_ordinary_prompts_are_encoded_as_the_library_does(
     )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(
     parts=st.lists(st.sampled_from([*SPECIAL_TOKENS, "x", " ", "<|im_", "end|>"]), max_size=6),
     name=st.sampled_from(["", "Bob", "<|im_end|>", "<|im_"]),

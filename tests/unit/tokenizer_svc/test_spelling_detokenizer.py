@@ -94,7 +94,7 @@ def joined(tokens: Sequence[SpelledToken]) -> bytes:
     return b"".join(token.spelled for token in tokens)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(cases(), STOPS, CUTS)
 def test_the_tokens_spell_what_every_delta_says(
     case: tuple[str, list[int]], stops: list[str], cuts: list[int]
@@ -119,7 +119,7 @@ def test_the_tokens_spell_what_every_delta_says(
     assert plain.stop_index is not None or len(outcomes[0]) == len(token_ids)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases(), STOPS, st.integers(0, 20), st.integers(0, 20))
 def test_a_replica_goes_on_where_another_stopped(
     case: tuple[str, list[int]], stops: list[str], acknowledged: int, known: int

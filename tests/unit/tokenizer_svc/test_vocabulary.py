@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -58,7 +58,7 @@ def test_tokens_spell_every_text(document: dict[str, Any], tokenizer: Tokenizer)
     assert b"".join(vocabulary.token_bytes[i] for i in ids) == text.encode()
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(data=st.data())
 def test_decoding_agrees_with_the_library(
     document: dict[str, Any], tokenizer: Tokenizer, data: st.DataObject

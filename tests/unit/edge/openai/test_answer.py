@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.openai.answer import (
@@ -30,7 +30,6 @@ def event(data: bytes) -> dict:
     return json.loads(data[6:])
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_text_event(text: str) -> None:
     """Any text comes back whole, and no line splitter finds more than one line in its event."""

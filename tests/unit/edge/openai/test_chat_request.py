@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.openai.chat_request import ChatRequest, RequestRules, parse_chat_request
@@ -279,7 +279,6 @@ JSON = st.recursive(
 NAMES = st.sampled_from([spec.name for spec in FIELDS])
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAMES, JSON, max_size=4))
 def test_any_value_is_taken_or_refused(fields: dict[str, Any]) -> None:
     """Whatever JSON stands in a known field, the result is a request or a refusal by name."""
@@ -293,7 +292,6 @@ def test_any_value_is_taken_or_refused(fields: dict[str, Any]) -> None:
     assert status == 400
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_refused(body: bytes) -> None:
     """Random bytes never do more than fail."""

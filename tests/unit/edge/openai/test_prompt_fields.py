@@ -81,7 +81,7 @@ def test_taken(profile: str, fields: dict[str, Any]) -> None:
     assert (request.tools, request.content_guide, request.thinking) != ((), None, None)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.sampled_from(PLACES), JSON, st.sampled_from(sorted(PROFILES)))
 def test_anything_anywhere(place: tuple[Any, Any], new: Any, profile: str) -> None:
     """Whatever stands in a place, the result is whole, or a refusal with a parameter."""

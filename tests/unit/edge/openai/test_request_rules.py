@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.openai.chat_request import ChatRequest, RequestRules, parse_chat_request
@@ -226,7 +226,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(PROFILES)),
     st.dictionaries(st.sampled_from([spec.name for spec in FIELDS]), JSON, max_size=4),

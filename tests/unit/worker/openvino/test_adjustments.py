@@ -18,7 +18,7 @@ def _row() -> np.ndarray:
     return (np.random.default_rng(3).standard_normal(200) * 5).astype(np.float32)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     _TOKENS,
     _TOKENS,

@@ -12,7 +12,7 @@ def _expected(values: np.ndarray, count: int) -> list[int]:
     return sorted(np.argsort(-values, kind="stable")[:count].tolist())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 10**6), st.integers(1, 3000), st.integers(1, 600), st.integers(1, 40))
 def test_the_same_as_sorting(seed: int, size: int, count: int, levels: int) -> None:
     """For any size, count and number of equal values: those that a stable sort puts first."""

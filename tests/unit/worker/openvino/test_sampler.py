@@ -68,7 +68,7 @@ def test_draws_follow_the_distribution(sampling: SamplingParams) -> None:
     assert (np.abs(seen - count * expected) <= bound).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(0, 1000),
     st.floats(0.05, 2),

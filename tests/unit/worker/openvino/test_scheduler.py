@@ -267,7 +267,7 @@ _ARRIVAL = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(_ARRIVAL, min_size=1, max_size=12), st.integers(11, 16), st.integers(2, 6))
 def test_everybody_gets_to_the_end(
     arrivals: list[tuple[int, int, int, int, int, int | None, int]], blocks: int, places: int
