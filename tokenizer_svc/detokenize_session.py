@@ -120,7 +120,7 @@ class DetokenizeSession:
             await self._stream.run()
         finally:
             num_open = len(self._outputs)
-            self._outputs.lose()
+            self._log.lost(self._outputs.lose())
             self._activity.add_outputs(-num_open)
 
     def drain(self) -> None:

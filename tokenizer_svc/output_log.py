@@ -1,6 +1,11 @@
-"""The canonical line of an output: one at its end, however it ended; no text is in it."""
+"""The canonical line of an output: one at its end, and no text in it.
+
+What is lost with its stream is told together, in one line: so many lines at once would hold up
+every other stream.
+"""
 
 from collections import Counter
+from collections.abc import Mapping
 from time import monotonic
 from typing import NamedTuple
 
@@ -15,6 +20,7 @@ from tokenizer_svc.outputs import EndReason, OutputState
 
 _log = structlog.get_logger(__name__)
 _MAX_MODEL_CHARACTERS = 256
+_MAX_LOST_IDS = 8
 
 
 class _Opened(NamedTuple):
@@ -67,6 +73,23 @@ class OutputLog:
             reasoning_tokens=_reasoning_tokens(state),
             seconds=round(monotonic() - opened.began, 6),
             **failure,
+        )
+
+    def lost(self, states: Mapping[int, OutputState]) -> None:
+        """The stream has ended with these outputs open."""
+        if not states:
+            return
+        opened = [self._opened.pop(handle) for handle in states]
+        self._ends["stream_lost"] += len(states)
+        first = list(dict.fromkeys((each.request_id, each.trace_id) for each in opened))
+        _log.info(
+            "outputs_lost",
+            reason="stream_lost",
+            outputs=len(states),
+            tokens=sum(state.consumed for state in states.values()),
+            first_request_ids=[request_id for request_id, _ in first[:_MAX_LOST_IDS]],
+            first_trace_ids=[trace_id for _, trace_id in first[:_MAX_LOST_IDS]],
+            longest_seconds=round(monotonic() - min(each.began for each in opened), 6),
         )
 
 

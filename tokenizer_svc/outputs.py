@@ -4,7 +4,7 @@ No I/O. The frame loop makes no object per token: it reads three parallel arrays
 four.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -224,11 +224,13 @@ class OutputTable:
             return
         self._end(handle, state, "abandoned")
 
-    def lose(self) -> None:
-        """Drop all outputs: their stream has ended."""
+    def lose(self) -> Mapping[int, OutputState]:
+        """Drop all outputs: their stream has ended. Returns those that had not, for one report."""
         states, self._states = self._states, {}
         for handle, state in states.items():
-            self._end(handle, state, "stream_lost")
+            if state.stop_index is not None:
+                self._end(handle, state, "stop_string")
+        return {handle: state for handle, state in states.items() if state.stop_index is None}
 
     def _end(self, handle: int, state: OutputState, reason: EndReason) -> None:
         self._on_end(handle, reason if state.stop_index is None else "stop_string", state, None)

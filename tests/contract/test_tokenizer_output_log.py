@@ -65,7 +65,7 @@ async def leave(raw: RawDetokenize, tokenizer: RunningTokenizer) -> None:
 
 
 async def test_each_end_of_an_output_is_a_line(model: TokenizerModel, lines: list[Any]) -> None:
-    """Closed, ended by a stop string, abandoned, failed, refused, lost with its stream."""
+    """Closed, ended by a stop string, abandoned, failed, refused; but not lost with its stream."""
     ids = model.encoder.encode(TEXT)
     unknown = len(model.vocabulary.token_bytes)
     async with running_tokenizer(ModelRegistry([model])) as tokenizer:
@@ -93,7 +93,6 @@ async def test_each_end_of_an_output_is_a_line(model: TokenizerModel, lines: lis
         line("closed", len(ids)),
         line("stop_string", stop),
         line("abandoned", 2),
-        line("stream_lost", 1),
     ]
     assert dict(ends) == {
         "failed": 2,
@@ -103,6 +102,49 @@ async def test_each_end_of_an_output_is_a_line(model: TokenizerModel, lines: lis
         "stream_lost": 1,
     }
     assert "Hello" not in json.dumps(lines)
+
+
+async def test_what_is_lost_with_its_stream_is_one_line(
+    model: TokenizerModel, lines: list[Any]
+) -> None:
+    """How many outputs and tokens, and the first requests; what a stop string ended is apart."""
+    ids = model.encoder.encode(TEXT)
+    async with running_tokenizer(ModelRegistry([model])) as tokenizer:
+        raw = RawDetokenize(tokenizer.stub)
+        ids_of = {handle: f"req_{handle // 2}" for handle in range(2, 42)}
+        opens = [opening(model, 1, stop_strings=["lo"])]
+        opens += [opening(model, handle, request_id=ids_of[handle]) for handle in ids_of]
+        await raw.send(opens, [(1, ids), *((handle, ids[:3]) for handle in ids_of)])
+        await raw.output(41, entries=1)
+        await leave(raw, tokenizer)
+        ends = tokenizer.servicer.activity.ended_outputs
+
+    [lost] = [line for line in lines if line["event"] == "outputs_lost"]
+    assert 0 < lost.pop("longest_seconds")
+    assert lost == {
+        "event": "outputs_lost",
+        "log_level": "info",
+        "reason": "stream_lost",
+        "outputs": 40,
+        "tokens": 120,
+        "first_request_ids": [f"req_{number}" for number in range(1, 9)],
+        "first_trace_ids": [TRACE_ID] * 8,
+    }
+    assert [entry["reason"] for entry in ended(lines)] == ["stop_string"]
+    assert dict(ends) == {"stop_string": 1, "stream_lost": 40}
+
+
+async def test_a_stream_that_ends_with_nothing_open_is_no_line(
+    model: TokenizerModel, lines: list[Any]
+) -> None:
+    """What was open has had its own line."""
+    async with running_tokenizer(ModelRegistry([model])) as tokenizer:
+        raw = RawDetokenize(tokenizer.stub)
+        await raw.send([opening(model, 1)], closes=[closing(1)])
+        await raw.output(1, closed=True)
+        await leave(raw, tokenizer)
+
+    assert [line["event"] for line in lines if "output" in line["event"]] == ["output_ended"]
 
 
 async def test_the_flush_may_complete_a_stop_string(
