@@ -1,12 +1,13 @@
 """What holds for every test: loopback only, quiet logs, and no judgement of the machine's speed."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+_MEASURED = pytest.StashKey[list[str]]()
 _REAL_CONNECT = socket.socket.connect
 
 # An example, or the drawing of it, takes as long as the machine is busy with others; the tests'
@@ -40,3 +41,28 @@ def _quiet_logs() -> Iterator[None]:
     )
     yield
     structlog.reset_defaults()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what tests measure until the end."""
+    config.stash[_MEASURED] = []
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what was measured."""
+    if config.stash[_MEASURED]:
+        terminalreporter.section("measured")
+        for line in sorted(config.stash[_MEASURED]):
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Notes a figure under a name; all of them are shown at the end of the run."""
+
+    def note(name: str, value: object) -> None:
+        request.config.stash[_MEASURED].append(f"{request.node.name}: {name}: {value}")
+
+    return note

@@ -16,7 +16,7 @@ from worker.engine.paced_settings import PacedSettings
 from worker.settings import WorkerSettings
 
 Measured: TypeAlias = Callable[[str, object], None]
-_MEASURED = pytest.StashKey[list[str]]()
+"""The fixture `measured` of all tests."""
 _HERE = Path(__file__).parent
 TOKENS_PER_SECOND = 50.0
 POOL_TOKENS = 2048
@@ -31,31 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(240))
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Keep what tests measure until the end."""
-    config.stash[_MEASURED] = []
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Show what was measured."""
-    if config.stash[_MEASURED]:
-        terminalreporter.section("measured")
-        for line in sorted(config.stash[_MEASURED]):
-            terminalreporter.write_line(line)
-
-
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Measured:
-    """Notes a figure under a name; all of them are shown at the end of the run."""
-
-    def note(name: str, value: object) -> None:
-        request.config.stash[_MEASURED].append(f"{request.node.name}: {name}: {value}")
-
-    return note
 
 
 @contextmanager

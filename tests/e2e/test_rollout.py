@@ -78,7 +78,7 @@ def _crowd(edge: Service, bodies: Sequence[dict[str, Any]]) -> AbstractAsyncCont
 
 def _judge(crowd: Crowd, undisturbed: Sequence[Answer]) -> None:
     """All are whole, each by one id, and as nobody's loss would have them."""
-    assert list(crowd.problems(undisturbed)) == []
+    crowd.require_no_problems(undisturbed)
     require_own_ids([each.answer for each in crowd.exchanges])
 
 

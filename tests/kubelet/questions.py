@@ -1,12 +1,14 @@
 """What clients ask while pods come and go: some of all kinds, each with an answer of its own."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from tests.support.chat_client import Answer
 from tests.support.crowd import gathered, streamed
 
-_STORY = "A boat goes down the river, past the mill and the old bridge, to the harbour."
+_PEOPLE = ("a miller", "two ferrymen", "a lock keeper", "an otter", "the mayor's daughter")
+_PLACES = ("by the river", "on the old bridge", "at the harbour", "below the weir")
 _PLACE = {
     "type": "object",
     "properties": {
@@ -37,32 +39,29 @@ _KINDS: Sequence[dict[str, Any]] = (
     {**_DRAWN, "n": 2},
     _DRAWN,
     {**_DRAWN, "logprobs": True, "top_logprobs": 2},
-    {**_DRAWN, "tools": [_LOOK], "tool_choice": "required"},
+    {**_DRAWN, "tools": [_LOOK], "tool_choice": "required", "parallel_tool_calls": False},
     {**_DRAWN, "stream": False, "stream_options": None},
 )
 """Laid over a stream's body, with its seed and its text."""
-_NUM_QUESTIONS = 2 * len(_KINDS)
-
-
-def questions(max_tokens: int) -> list[dict[str, Any]]:
-    """Bodies of different requests, twenty of them."""
-    found = []
-    for number in range(_NUM_QUESTIONS):
-        body = streamed(f"{_STORY} Question {number}: what is there?", max_tokens, seed=number)
-        found.append({**body, **_KINDS[number % len(_KINDS)]})
-    return found
+NUM_QUESTIONS = len(_PEOPLE) * len(_PLACES)
 
 
 def plain_questions(max_tokens: int) -> list[dict[str, Any]]:
-    """The same number of streams of text, drawn by a seed."""
+    """Twenty streams of text, drawn by a seed each."""
     return [
-        streamed(f"{_STORY} Question {n}: what is there?", max_tokens, seed=n, **_DRAWN)
-        for n in range(_NUM_QUESTIONS)
+        streamed(f"Tell me a long story of {who} {where}.", max_tokens, seed=number, **_DRAWN)
+        for number, (who, where) in enumerate(itertools.product(_PEOPLE, _PLACES))
     ]
 
 
+def questions(max_tokens: int) -> list[dict[str, Any]]:
+    """The same of all kinds, two each."""
+    plain = plain_questions(max_tokens)
+    return [{**body, **_KINDS[number % len(_KINDS)]} for number, body in enumerate(plain)]
+
+
 async def undisturbed(address: str, bodies: Sequence[dict[str, Any]]) -> list[Answer]:
-    """Each asked once where nothing happens; proves that each has an answer of its own."""
+    """What each is answered where nothing happens."""
     async with gathered(lambda: [address], bodies) as crowd:
         crowd.stop_asking()
         await crowd.finish()

@@ -2,12 +2,13 @@
 
 As with a Service's address: a new connection goes to an edge that is listed when it is opened; one
 that is kept stays with its edge until it is closed, listed or not. A client whose request found a
-kept connection closed, not a byte of an answer, asks once more on a new one, as HTTP clients do.
+kept connection closed, or its edge gone from the list and taking nothing more, asks once more on a
+new one, as HTTP clients do.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ Listed: TypeAlias = Callable[[], Sequence[str]]
 """The addresses of the edges, host:port, that are listed now."""
 # What a client waits before it tries again where nobody let it in.
 _RETRY_SECONDS = 0.1
+_SHOWN_PROBLEMS = 8
 
 
 def streamed(content: str, max_tokens: int, **fields: Any) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def streamed(content: str, max_tokens: int, **fields: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """An edge, by its address."""
 
     address: str
@@ -62,6 +64,16 @@ class Exchange:
         """Whether its kept connection had been closed by the edge, so that it was asked again."""
         return self.is_reused and self.answer.is_cut and not self.answer.status
 
+    @property
+    def was_turned_away(self) -> bool:
+        """Whether its kept connection led to an edge that had left the list and took nothing."""
+        return self.is_reused and not self.is_listed and self.answer.status == 503
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it was one of these two, and its client has asked again."""
+        return self.found_closed or self.was_turned_away
+
     def problem(self, undisturbed: Answer) -> str:
         """What is wrong with it; empty when nothing is."""
         wrong = self.refusal or difference(self.answer, undisturbed)
@@ -85,7 +97,7 @@ class _Client:
     async def ask(self) -> None:
         """Ask once; what comes of it is the last exchange."""
         exchange = await self._sent()
-        if exchange.found_closed:
+        if exchange.is_void:
             exchange = await self._sent()
         if exchange.refusal or exchange.answer.status >= 500:
             await asyncio.sleep(_RETRY_SECONDS)
@@ -117,7 +129,7 @@ class _Client:
             exchange.refusal = "no address is listed"
             return
         if self._kept is None:
-            connection = await Connection.open(_Place(exchange.address))
+            connection = await Connection.open(Place(exchange.address))
             self._kept = (connection, exchange.address)
         connection, _ = self._kept
         connection.writer.write(self._data)
@@ -148,6 +160,7 @@ class Crowd:
         self._tasks = [asyncio.create_task(self._live(client)) for client in self._clients]
 
     async def _live(self, client: _Client) -> None:
+        await client.ask()
         while not self._is_enough:
             await client.ask()
 
@@ -158,13 +171,13 @@ class Crowd:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """All that came to more than a kept connection that had been closed."""
-        return [each for own in self.of_clients for each in own if not each.found_closed]
+        """All but the void ones."""
+        return [each for own in self.of_clients for each in own if not each.is_void]
 
     @property
-    def num_found_closed(self) -> int:
-        """Requests that found their kept connection closed."""
-        return sum(each.found_closed for own in self.of_clients for each in own)
+    def void(self) -> list[Exchange]:
+        """Those whose kept connection had been of no use any more."""
+        return [each for own in self.of_clients for each in own if each.is_void]
 
     @property
     def open_streams(self) -> list[Exchange]:
@@ -198,12 +211,14 @@ class Crowd:
         for client in self._clients:
             client.leave()
 
-    def problems(self, undisturbed: Sequence[Answer]) -> Iterator[str]:
-        """What is wrong with any exchange; the answer that was due to each client is given."""
-        for exchange in self.exchanges:
-            problem = exchange.problem(undisturbed[exchange.client])
-            if problem:
-                yield problem
+    def require_no_problems(self, undisturbed: Sequence[Answer]) -> None:
+        """Fail when anything is wrong with any; the answer that is due to each client is given."""
+        exchanges = self.exchanges
+        found = [exchange.problem(undisturbed[exchange.client]) for exchange in exchanges]
+        problems = [problem for problem in found if problem]
+        if problems:
+            shown = "\n".join(problems[:_SHOWN_PROBLEMS])
+            raise AssertionError(f"{len(problems)} of {len(exchanges)} are wrong:\n{shown}")
 
 
 @asynccontextmanager
