@@ -36,6 +36,10 @@ class Event:
     code: int | None = None
     """Of `exited` alone: the exit code, or minus the signal's number."""
 
+    def __str__(self) -> str:
+        words = [self.kind, self.detail, "" if self.code is None else str(self.code)]
+        return " ".join(word for word in words if word)
+
 
 class EventLog:
     """All events so far."""

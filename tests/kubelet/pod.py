@@ -15,7 +15,7 @@ from tests.kubelet.probes import Probe
 from tests.kubelet.volumes import Volumes
 
 _COMPONENT = "app.kubernetes.io/component"
-_LAST_LINES = 12
+_LAST_EVENTS, _LAST_LINES = 3, 12
 
 
 class Pod:
@@ -126,9 +126,11 @@ class Pod:
         return self.template.grace_seconds + self._node.timing.shortest_grace
 
     def describe(self) -> str:
-        """Its state and the end of its log."""
+        """Its state, what happened to it last, and the end of its log."""
         words = [self.name, self.address, "ready" if self.is_ready else "not ready"]
         words += ["deleted"] * self.is_deleted + [f"restarts: {self.num_restarts}"]
+        own = [event for event in self._node.events if event.subject == self.name]
+        words += [str(event) for event in own[-_LAST_EVENTS:]]
         return "\n    ".join([", ".join(words), *self.log_text().splitlines()[-_LAST_LINES:]])
 
     async def run(self) -> None:

@@ -122,6 +122,7 @@ async def test_a_version_that_does_not_start(cluster: Cluster) -> None:
         back = _names(pod for pod in cluster.pods() if not pod.is_deleted)
 
     assert "everything is rolled out: not within 2 s" in str(told.value)
+    assert "exited 1" in str(told.value)
     assert old < _names(meanwhile)
     assert 3 == len(meanwhile)
     assert old == back
@@ -184,6 +185,28 @@ async def test_an_error_ends_all(cluster: Cluster) -> None:
 
     assert 2 == len(pids)
     assert not any(map(group_runs, pids))
+
+
+async def test_an_error_of_its_own(cluster: Cluster) -> None:
+    """Where a controller fails the block is ended, and everything with it."""
+    pids: list[int] = []
+
+    async def fail() -> None:
+        raise LookupError("the controller's own")
+
+    async def wait() -> None:
+        async with cluster:
+            await cluster.apply(rendered(deployment(IDLE)))
+            await cluster.rolled_out(seconds=20)
+            pids.extend(pod.pid for pod in cluster.pods())
+            cluster._node.tasks.create_task(fail())
+            await cluster.until(lambda: False, "never")
+
+    with pytest.raises(ExceptionGroup) as told:
+        await wait()
+
+    assert ["the controller's own"] == [str(error) for error in told.value.exceptions]
+    assert [False] == [group_runs(pid) for pid in pids]
 
 
 async def test_clean_logs(cluster: Cluster) -> None:

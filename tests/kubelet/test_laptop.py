@@ -7,6 +7,7 @@ import pytest
 
 from tests.helm.chart import ROOT
 from tests.kubelet.cluster import Cluster
+from tests.kubelet.fields import RefusedError
 from tests.kubelet.laptop import host_paths, laptop
 from tests.support.chat_client import Answer, Connection, chat_body, http_request
 
@@ -22,6 +23,15 @@ async def _ask(address: str) -> Answer:
         return await connection.read_answer()
     finally:
         await connection.close()
+
+
+@pytest.mark.slow
+async def test_the_example_as_it_stands(tmp_path: Path) -> None:
+    """Its pods would listen on all addresses of the machine, and each take what is another's."""
+    rendered = laptop(tmp_path, listen="any")
+    async with Cluster(tmp_path, {"0.1.0": ROOT}, host_paths=host_paths()) as cluster:
+        with pytest.raises(RefusedError, match="HEADRACE_EDGE__SERVER__HOST is the whole machine"):
+            await cluster.apply(rendered)
 
 
 @pytest.mark.slow
