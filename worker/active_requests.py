@@ -75,6 +75,11 @@ class ActiveRequest:
         return self.due_at is not None and time.monotonic() >= self.due_at
 
     @property
+    def generated_tokens(self) -> int:
+        """Those of outputs that have ended, and what the engine noted of aborted ones."""
+        return max(self.output_tokens, self.request.progress.num_output_tokens)
+
+    @property
     def used_tokens(self) -> int:
         """What the caller's limits are charged with."""
         return self.request.num_given_tokens + max(self.output_tokens, self.counted_tokens)
@@ -159,7 +164,7 @@ class RequestTable:
         if active.refusal is not None:
             active.report.refuse(active.refusal)
             return
-        output_tokens = max(active.output_tokens, active.request.progress.num_output_tokens)
+        output_tokens = active.generated_tokens
         # Of an aborted output the engine tells no count of its own.
         longest = output_tokens if active.request.n == 1 else active.longest_output
         active.report.end(

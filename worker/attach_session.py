@@ -21,6 +21,7 @@ from worker.events import (
     only_open,
     started_to_proto,
 )
+from worker.lost_requests import log_lost
 from worker.request_gate import KeyExpiredError, RequestGate
 
 _LAST_HANDLE = 2**64 - 1
@@ -69,8 +70,13 @@ class AttachSession:
             if self._table.is_closing:
                 self._abort(list(self._open), errors_pb2.ERROR_REASON_DRAINING, "shutdown")
             else:
-                reason = errors_pb2.ERROR_REASON_EDGE_LOST
-                self._abort(list(self._open), reason, "stream_ended")
+                self._lose()
+
+    def _lose(self) -> None:
+        """The edge is gone, and with it whoever had asked."""
+        aboard = list({id(request): request for request in self._open.values()}.values())
+        self._abort(list(self._open), errors_pb2.ERROR_REASON_EDGE_LOST, "stream_ended")
+        log_lost([request for request in aboard if request.abort_cause == "stream_ended"])
 
     def drain(self) -> None:
         """Take nothing new, and say so."""

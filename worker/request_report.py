@@ -69,6 +69,11 @@ class RequestReport:
         )
 
     @property
+    def request_id(self) -> str:
+        """The caller's, bounded."""
+        return self._id
+
+    @property
     def trace(self) -> TraceContext:
         """For whoever works for the request: the span's, or the caller's where none is recorded."""
         return self._span.context
@@ -94,7 +99,9 @@ class RequestReport:
         """The last of its outputs has ended."""
         now = time.monotonic()
         phases = request_phases(self.submitted_at, now, ended)
-        self._write_line(ended, phases, now)
+        if ended.abort_cause != "stream_ended":
+            # What is lost together has one line; see worker.lost_requests.
+            self._write_line(ended, phases, now)
         if self._metrics is not None:
             self._metrics.ended(ended, phases, now - self.submitted_at)
         span = self._span

@@ -118,13 +118,13 @@ async def test_a_request_that_was_cut_has_its_line_too() -> None:
         CUT.progress.first_token(active.report.submitted_at)
         CUT.progress.num_output_tokens = 11
         active.start(StartedEvent(1, 3, 2, queue_ms=4, prefill_ms=6))
-        table.abort(active, 1, "stream_ended")
+        table.abort(active, 1, "caller")
         left = ServiceError(errors_pb2.ERROR_REASON_CLIENT_CANCELLED, "left")
         active.end_output(EndedEvent(1, error=left))
         table.release(active)
     (line,) = logs
 
-    assert (["client_cancelled"], "stream_ended") == (line["outcomes"], line["abort_cause"])
+    assert (["client_cancelled"], "caller") == (line["outcomes"], line["abort_cause"])
     assert 11 == line["output_tokens"]
     assert line["decode_ms"] <= line["total_ms"]
-    assert (1, 1) == (table.aborted_outputs, table.aborts["stream_ended"])
+    assert (1, 1) == (table.aborted_outputs, table.aborts["caller"])
