@@ -171,7 +171,7 @@ async def test_scaling_and_removal(cluster: Cluster) -> None:
 async def test_an_error_ends_all(cluster: Cluster) -> None:
     """Where the block fails nobody waits for graces, and the block's own error is told."""
     hook = {"preStop": {"sleep": {"seconds": 600}}}
-    pids = []
+    pids: list[int] = []
 
     async def fail() -> None:
         async with cluster:
