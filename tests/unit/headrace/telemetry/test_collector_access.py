@@ -71,7 +71,7 @@ def test_the_file_wins(tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_text("b=2\nc=3\n", encoding="utf-8")
 
-    found = access("https://c.example", headers="a=1", headers_file=file).headers()
+    found = access("https://c.example", headers="not even read", headers_file=file).headers()
     assert found.metadata == (("b", "2"), ("c", "3"))
 
 
@@ -132,6 +132,9 @@ def test_certificates_without_tls_are_refused(tmp_path: Path) -> None:
     """Whoever names an authority does not get clear text."""
     with pytest.raises(ValueError, match=r"endpoint HTTP://c\.example is not https://"):
         access("HTTP://c.example", tls={"ca_file": tmp_path / "ca.pem"})
+    pair = {"certificate_file": tmp_path / "own.crt", "key_file": tmp_path / "own.key"}
+    with pytest.raises(ValueError, match=r"endpoint http://127\.0\.0\.1 is not https://"):
+        access("http://127.0.0.1", tls=pair)
     with pytest.raises(ValueError, match="certificate_file and key_file must be set together"):
         access("https://c.example", tls={"key_file": tmp_path / "key.pem"})
 
