@@ -1,7 +1,8 @@
 """The process on a service's health port: `python -m headrace.telemetry.health_child JSON`.
 
 It imports the standard library and h2 alone, to be small and soon there. It ends with its parent,
-and by nothing but SIGKILL: signals to the group are the service's, which ends it last of all.
+and by nothing but SIGKILL: signals to the group are the service's, which ends it last of all. Its
+standard output is the pipe in which its parent looks for signs of life.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from headrace.runtime.errors import StartError
 from headrace.runtime.parent_death import die_with_parent
 from headrace.telemetry.health_order import HealthOrder
 from headrace.telemetry.health_page import HealthPage
+from headrace.telemetry.health_pulse import PulseWriter
 from headrace.telemetry.health_server import serve_health
 from headrace.telemetry.health_view import HealthView
 
@@ -25,7 +27,8 @@ def main(order: HealthOrder) -> None:
     with suppress(StartError):
         die_with_parent(order.parent_pid)
         view = HealthView(HealthPage.attach(order.page_descriptor), order.rules)
-        asyncio.run(serve_health(socket(fileno=order.listener_descriptor), view))
+        listener, pulse = socket(fileno=order.listener_descriptor), PulseWriter(sys.stdout.fileno())
+        asyncio.run(serve_health(listener, view, on_tick=pulse.beat))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ are open: for one more, the connection that was answered the longest ago is clos
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from socket import socket
 
@@ -201,9 +202,12 @@ def _active_at(connection: Connection) -> float:
 
 
 async def serve_health(
-    listener: socket, view: HealthView, patience: Patience | None = None
+    listener: socket,
+    view: HealthView,
+    patience: Patience | None = None,
+    on_tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answer whoever connects to `listener`, until cancelled."""
+    """Answer whoever connects to `listener`, until cancelled; `on_tick` is called all the while."""
     crowd = Crowd(view, patience or Patience())
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
@@ -214,6 +218,7 @@ async def serve_health(
     async with server:
         try:
             while True:
+                on_tick()
                 await asyncio.sleep(_TICK_SECONDS)
                 crowd.tick()
         finally:

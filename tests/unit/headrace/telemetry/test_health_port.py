@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from headrace.runtime.errors import StartError
 from headrace.telemetry.health_port import open_health
+from headrace.telemetry.health_pulse import Silence
 from headrace.telemetry.health_report import HealthReport
 from headrace.telemetry.settings import HealthSettings
 from tests.support.chat_client import eventually
@@ -149,6 +150,28 @@ async def test_a_process_that_was_killed_is_replaced() -> None:
 
     [ended] = [line for line in logs if line["event"] == "health_process_ended"]
     assert ended["exit_code"] == -signal.SIGKILL
+
+
+async def test_a_process_that_was_stopped_is_replaced() -> None:
+    """It answers nobody and does not end: what tells is that it gives no sign of life."""
+    report = HealthReport()
+    settings = HealthSettings(port=0)
+    with capture_logs() as logs:
+        async with open_health(settings, report, silence=Silence(seconds=2.0)) as port:
+            assert port
+            report.serve()
+            assert (await asked(port, "/ready"))[0] == 200
+            stopped = health_child_of(os.getpid())
+            assert stopped
+            os.kill(stopped, signal.SIGSTOP)
+            # The socket stays: a question asked in between is the next process's.
+            assert (await asked(port, "/ready"))[0] == 200
+            assert health_child_of(os.getpid()) not in (None, stopped)
+
+    errors = [line for line in logs if line["log_level"] == "error"]
+    assert [line["event"] for line in errors] == ["health_process_silent", "health_process_ended"]
+    assert errors[0]["silent_seconds"] > 2.0
+    assert errors[1]["exit_code"] == -signal.SIGKILL
 
 
 async def test_signals_to_the_group_do_not_end_the_process() -> None:
