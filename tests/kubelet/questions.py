@@ -46,10 +46,11 @@ _KINDS: Sequence[dict[str, Any]] = (
 NUM_QUESTIONS = len(_PEOPLE) * len(_PLACES)
 
 
-def plain_questions(max_tokens: int) -> list[dict[str, Any]]:
-    """Twenty streams of text, drawn by a seed each."""
+def plain_questions(max_tokens: int, **fields: Any) -> list[dict[str, Any]]:
+    """Twenty streams of text, drawn by a seed each, with `fields` beside."""
+    fields = {**_DRAWN, **fields}
     return [
-        streamed(f"Tell me a long story of {who} {where}.", max_tokens, seed=number, **_DRAWN)
+        streamed(f"Tell me a long story of {who} {where}.", max_tokens, seed=number, **fields)
         for number, (who, where) in enumerate(itertools.product(_PEOPLE, _PLACES))
     ]
 
