@@ -77,6 +77,12 @@ class Scene:
         await self.cluster.rolled_out(name)
         await self.settle()
 
+    def pod_at(self, address: str) -> Pod:
+        """Whose address, host:port, it is or was."""
+        host, _, _ = address.rpartition(":")
+        [found] = [pod for pod in self.cluster.all_pods if pod.address == host]
+        return found
+
     def edge_address(self, pod: Pod) -> str:
         """Where an edge that is listed listens, host:port."""
         [address] = [one for one in self.listed() if one.startswith(f"{pod.address}:")]
@@ -110,11 +116,10 @@ class Scene:
 
     def meetings(self) -> set[tuple[str, str, str]]:
         """Which versions of edges were connected to which of whom: tag, component, tag."""
-        by_address = {pod.address: pod for pod in self.cluster.all_pods}
         found = set()
         for edge in self._edges:
             for line in edge.log_lines("peer_connected"):
-                peer = by_address[line["address"].partition(":")[0]]
+                peer = self.pod_at(line["address"])
                 found.add((edge.image_tag, peer.component, peer.image_tag))
         return found
 

@@ -19,7 +19,7 @@ _ASK_EVERY_SECONDS = 0.25
 
 async def _until_served(scene: Scene) -> list[Answer]:
     """Ask at the Service's address until an answer comes; returns the refusals before it."""
-    refused = []
+    refused: list[Answer] = []
     while True:
         [address] = scene.listed()
         answer = await ask(Place(address), streamed("Tell me about water.", 4))

@@ -180,6 +180,11 @@ class Crowd:
         return [each for own in self.of_clients for each in own if each.is_void]
 
     @property
+    def turned_away(self) -> list[Exchange]:
+        """The void ones that an edge answered."""
+        return [each for each in self.void if each.was_turned_away]
+
+    @property
     def open_streams(self) -> list[Exchange]:
         """Those that have begun to be answered and have not ended."""
         lasts = [own[-1] for own in self.of_clients if own]
