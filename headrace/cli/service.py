@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from headrace.cli.tables import load_models_settings, settings_tables
+from headrace.runtime.frozen_start import freeze_start
 from headrace.runtime.lifecycle import run_service
 from headrace.runtime.logs import LOG_FORMATS, LOG_LEVELS, configure_logs
 from headrace.runtime.parent_death import die_with_parent
@@ -52,7 +53,10 @@ def main(service: str, argv: list[str]) -> int:
         sys.stdout.write(render_settings(service, settings) + "\n")
         return 0
     configure_logs(process.log_level, service=service, style=process.log_format)
-    return run_service(_runner(service, arguments["config"]), settings)
+    run = _runner(service, arguments["config"])
+    # All is imported; an in-process service, as in tests, leaves its host's objects alone.
+    freeze_start()
+    return run_service(run, settings)
 
 
 def _runner(service: str, config: Any) -> Callable[..., Any]:
