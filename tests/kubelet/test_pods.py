@@ -1,5 +1,6 @@
 """One pod of the mini-kubelet: what its container sees, probes, restarts and its end."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.kubelet.pod import Pod
 
 pytestmark = pytest.mark.slow
 
+_SLACK_SECONDS = 0.1
 _SHOW = """
 import asyncio, json, os, signal, socket, sys, uvloop
 def names(host):
@@ -147,8 +149,11 @@ async def test_readiness_and_endpoints(cluster: Cluster, switches: Path) -> None
             switch.unlink()
             await cluster.until(lambda: pod.is_ready, "ready again")
             found.append(list(cluster.endpoints("web")))
+        over = _of(cluster, "pod_unready")[-1].seconds + LAG_SECONDS + _SLACK_SECONDS
+        await cluster.until(lambda: time.monotonic() > over, "time enough to leave has passed")
+        found.append(list(cluster.endpoints("web")))
 
-    assert [[address], [], [address], [address], [address]] == found
+    assert [[address], [], [address], [address], [address], [address]] == found
     ready, unready = _of(cluster, "pod_ready"), _of(cluster, "pod_unready")
     added, removed = _of(cluster, "endpoint_added"), _of(cluster, "endpoint_removed")
     # The second time it was ready again before the address would have left.
