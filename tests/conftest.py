@@ -43,6 +43,20 @@ def _quiet_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+def _shares_the_sessions_loop(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("asyncio")
+    return mark is not None and mark.kwargs.get("loop_scope") == "session"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what shares the session's loop run first, in random order as the rest.
+
+    A test with a loop of another kind ends that loop, and with it every engine opened on it.
+    """
+    items.sort(key=lambda item: not _shares_the_sessions_loop(item))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep what tests measure until the end."""
     config.stash[_MEASURED] = []
