@@ -1,8 +1,9 @@
 """HTTP/2 with prior knowledge on the health port: grpc.health.v1.Health, Check and Watch.
 
 Bytes in, bytes out, no sockets. Requests are bounded in bytes and number, a connection in all that
-it may ever send: behind that it is told to go away, and clients come back with another. Nothing but
-gRPC is answered here; pages and metrics are HTTP/1.1's.
+it may ever send: behind that it is told to go away, and clients come back with another. Frames that
+ask for nothing (settings, pings, …) are short and as dear as others: few are taken in a row, since
+whoever is cut comes back. Nothing but gRPC is answered here; pages and metrics are HTTP/1.1's.
 """
 
 from collections.abc import Sequence
@@ -37,6 +38,11 @@ _MAX_STREAMS = 32
 _MAX_REQUEST_BYTES = 1024
 _MAX_HEAD_BYTES = 8192
 _MAX_CONNECTION_BYTES = 256 * 1024
+_MAX_IDLE_FRAMES = 16
+_IDLE_FRAMES_A_TICK = 16
+"""Frames that ask for nothing: in a row, and how many of them come to be allowed again."""
+_SLICE_BYTES = 128
+"""Read at a time: what is beyond the bounds is not read."""
 _OK, _INVALID_ARGUMENT, _NOT_FOUND, _EXHAUSTED, _UNIMPLEMENTED = 0, 3, 5, 8, 12
 _GRPC_HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 
@@ -57,6 +63,7 @@ class Http2:
         self._calls: dict[int, _Call] = {}
         self._watches: dict[int, tuple[str, ServingStatus]] = {}
         self._bytes_left = _MAX_CONNECTION_BYTES
+        self._idle_frames_left = _MAX_IDLE_FRAMES
         self.is_over = False
         """Whether the connection closes behind what has been answered."""
         self._connection = H2Connection(H2Configuration(client_side=False, header_encoding=None))
@@ -73,6 +80,11 @@ class Http2:
         return bool(self._calls)
 
     @property
+    def is_flooded(self) -> bool:
+        """Whether the client has sent too much that asks for nothing: it is not waited for."""
+        return self._idle_frames_left < 0
+
+    @property
     def is_watched(self) -> bool:
         """Whether somebody waits for changes."""
         return bool(self._watches)
@@ -80,6 +92,16 @@ class Http2:
     def receive(self, data: bytes) -> bytes:
         """Take what has arrived; returns what is to be sent."""
         self._bytes_left -= len(data)
+        for begin in range(0, len(data), _SLICE_BYTES):
+            self._receive_slice(data[begin : begin + _SLICE_BYTES])
+            if self.is_flooded:
+                self._send_away(ErrorCodes.ENHANCE_YOUR_CALM)
+                break
+        if self._bytes_left < 0:
+            self._send_away()
+        return self._connection.data_to_send()
+
+    def _receive_slice(self, data: bytes) -> None:
         try:
             events = self._connection.receive_data(data)
         except ProtocolError:
@@ -90,9 +112,12 @@ class Http2:
             # Of all that arrived together the end is known already: a call may be gone by now.
             with suppress(ProtocolError):
                 self._take(event)
-        if self._bytes_left < 0:
-            self._send_away()
-        return self._connection.data_to_send()
+
+    def tick(self) -> None:
+        """Time has passed."""
+        allowed = self._idle_frames_left + _IDLE_FRAMES_A_TICK
+        if not self.is_flooded:
+            self._idle_frames_left = min(allowed, _MAX_IDLE_FRAMES)
 
     def tell_changes(self) -> bytes:
         """What is to be sent to those who watch."""
@@ -109,10 +134,10 @@ class Http2:
         self._send_away()
         return self._connection.data_to_send()
 
-    def _send_away(self) -> None:
+    def _send_away(self, why: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         if not self.is_over:
             self.is_over = True
-            self._connection.close_connection()
+            self._connection.close_connection(why)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -125,13 +150,14 @@ class Http2:
             case StreamReset(stream_id=int(stream)):
                 self._calls.pop(stream, None)
                 self._watches.pop(stream, None)
+                self._idle_frames_left -= 1
             case ConnectionTerminated():
                 # The library sends nothing more once the client has said farewell.
                 self.is_over = True
                 self._watches.clear()
             case _:
                 # Settings, pings, windows: the library's own business.
-                pass
+                self._idle_frames_left -= 1
 
     def _begin(self, stream: int, headers: Headers, *, is_whole: bool) -> None:
         fields = dict(headers)

@@ -1,12 +1,15 @@
 """The listener of the health port: who is connected, for how long, and how much each may ask.
 
 From a connection little is read a turn and a second, so that none holds up another; nothing from
-one that does not take its answers; one that makes no progress is closed. At most `MAX_CONNECTIONS`
-are open: for one more, the connection that was answered the longest ago is closed.
+one that does not take its answers; one that makes no progress, or only noise, is closed. At most
+`MAX_CONNECTIONS` are open: for one more, the connection that was answered the longest ago goes.
+From an address few connections a second may be HTTP/2's, which is dear: whoever is cut and comes
+back gains nothing by it.
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from socket import socket
@@ -23,6 +26,7 @@ _READ_BYTES = 1024
 _BYTES_A_TICK = 8192
 """What a connection may send between two ticks: dozens of probes."""
 _TICK_SECONDS = 0.5
+_HTTP2_ARRIVALS_A_TICK = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,15 @@ class Crowd:
         self.view = view
         self.patience = patience
         self._members: set[Connection] = set()
+        self._arrivals: Counter[str] = Counter()
+        """Of HTTP/2, since the last tick, by address."""
+
+    def admits_http2(self, transport: asyncio.Transport | None) -> bool:
+        """Whether one more that speaks HTTP/2, which is dear, may come from its address now."""
+        peer = None if transport is None else transport.get_extra_info("peername")
+        address = peer[0] if peer else ""
+        self._arrivals[address] += 1
+        return self._arrivals[address] <= _HTTP2_ARRIVALS_A_TICK
 
     def enter(self, connection: "Connection") -> None:
         """One more, if need be instead of another."""
@@ -65,6 +78,7 @@ class Crowd:
     def tick(self) -> None:
         """Close whom the time is over for; tell those who watch what has changed."""
         now = time.monotonic()
+        self._arrivals.clear()
         for connection in list(self._members):
             connection.tick(now)
 
@@ -117,9 +131,15 @@ class Connection(asyncio.BufferedProtocol):
                 # It may become either.
                 return
             is_http2 = data.startswith(PREFACE)
+            if is_http2 and not self._crowd.admits_http2(self._transport):
+                self._is_over = True
+                self.abort()
+                return
             self._speaker = Http2(self._crowd.view) if is_http2 else Http1(self._crowd.view)
         if isinstance(self._speaker, Http2):
             self._write(self._speaker.receive(data))
+            if self._speaker.is_flooded:
+                self.abort()
         else:
             self._speaker.feed(data)
         self._go_on()
@@ -141,6 +161,7 @@ class Connection(asyncio.BufferedProtocol):
         self._bytes_this_tick = 0
         self._read_or_rest()
         if isinstance(self._speaker, Http2) and not (self._is_paused or self._is_over):
+            self._speaker.tick()
             self._write(self._speaker.tell_changes())
             if self._speaker.is_watched:
                 return

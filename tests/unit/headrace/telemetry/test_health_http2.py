@@ -230,10 +230,58 @@ def test_a_connection_ends_in_order_when_it_has_sent_enough(told: ToldHealth) ->
     while not peer.server.is_over:
         peer.client.ping(bytes(8))
         peer.exchange()
+        peer.server.tick()
         num_pings += 1
 
     assert peer.is_sent_away
+    assert not peer.server.is_flooded
     assert 10_000 < num_pings < 20_000
+
+
+PING = b"\0\0\10\6\0\0\0\0\0" + bytes(8)
+SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+WINDOW_UPDATE = b"\0\0\4\10\0\0\0\0\0\0\0\0\1"
+PRIORITY = b"\0\0\5\2\0\0\0\0\1\0\0\0\0\1"
+UNKNOWN = b"\0\0\0\xf0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize("frame", [PING, SETTINGS, WINDOW_UPDATE, PRIORITY, UNKNOWN])
+def test_frames_that_ask_for_nothing_are_bounded_in_a_row(told: ToldHealth, frame: bytes) -> None:
+    """A client that sends hundreds at once is asked to calm down; few of them are looked at."""
+    peer = Peer(told)
+    answered = peer.server.receive(frame * 200)
+    frames = list(frames_of(answered))
+
+    assert peer.server.is_flooded
+    assert peer.server.is_over
+    assert len(frames) < 64
+    assert frames[-1][0] == GOAWAY
+    assert int.from_bytes(frames[-1][1][4:8], "big") == ENHANCE_YOUR_CALM
+    peer.server.tick()
+    assert peer.server.is_flooded
+
+
+def test_calls_between_them_change_nothing_and_time_does(told: ToldHealth) -> None:
+    """A client that pings with each of its calls is served as long as it does not hurry."""
+    peer = Peer(told)
+    for _ in range(40):
+        for _ in range(10):
+            peer.client.ping(bytes(8))
+            assert peer.call(CHECK) in peer.ended
+        peer.server.tick()
+
+    assert not peer.server.is_over
+
+
+GOAWAY, ENHANCE_YOUR_CALM = 7, 11
+
+
+def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and payload of each frame (RFC 9113, 4.1)."""
+    while data:
+        length = int.from_bytes(data[:3], "big")
+        yield data[3], data[9 : 9 + length]
+        data = data[9 + length :]
 
 
 def test_after_the_farewell_nothing_is_told(told: ToldHealth) -> None:

@@ -30,8 +30,12 @@ class Served:
     port: int
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def client(
+        self, address: str = "127.0.0.1"
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, local_addr=(address, 0)
+        )
         try:
             yield reader, writer
         finally:
@@ -135,7 +139,8 @@ async def test_an_idle_connection_stays_as_long_as_it_may() -> None:
 async def test_more_connections_than_are_allowed_do_not_keep_a_probe_out() -> None:
     """The one that was answered the longest ago goes, and the newest is answered."""
     async with served() as it, AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(it.client()) for _ in range(MAX_CONNECTIONS)]
+        others = [it.client("127.0.0.2") for _ in range(MAX_CONNECTIONS)]
+        clients = [await stack.enter_async_context(other) for other in others]
         for _, writer in clients:
             writer.write(b"GET /metrics HTTP/1.1\r\nX-Half: ")
         # All have been accepted when the newest is answered: the first has been closed for it.
@@ -144,6 +149,57 @@ async def test_more_connections_than_are_allowed_do_not_keep_a_probe_out() -> No
             with suppress(ConnectionError):
                 assert await clients[0][0].read() == b""
         assert not clients[-1][0].at_eof()
+
+
+class Caller(asyncio.Transport):
+    """A connection from an address, which sends what it is told to."""
+
+    def __init__(self, crowd: Crowd, address: str) -> None:
+        super().__init__({"peername": (address, 50000)})
+        self.said = b""
+        self.is_cut = False
+        self._connection = Connection(crowd)
+        self._connection.connection_made(self)
+
+    def says(self, data: bytes) -> "Caller":
+        self._connection.get_buffer(-1)[: len(data)] = data
+        self._connection.buffer_updated(len(data))
+        return self
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.said += data
+
+    def abort(self) -> None:
+        self.is_cut = True
+        self._connection.connection_lost(None)
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.is_cut
+
+
+def test_an_address_that_comes_again_and_again_is_turned_away_for_a_while() -> None:
+    """With HTTP/2, that is: nothing of it is read; others are served, and it is a moment later."""
+    with told_health() as told:
+        crowd = Crowd(told.view, Patience())
+
+        def greeted(address: str) -> bool:
+            caller = Caller(crowd, address).says(HTTP2_START)
+            assert caller.is_cut != bool(caller.said)
+            if not caller.is_cut:
+                caller.abort()
+            return bool(caller.said)
+
+        assert [greeted("10.0.0.2") for _ in range(200)] == [True] * 128 + [False] * 72
+        assert greeted("10.0.0.3")
+        assert Caller(crowd, "10.0.0.2").says(GET).said.startswith(b"HTTP/1.1 200 ")
+        crowd.tick()
+        assert greeted("10.0.0.2")
 
 
 async def test_who_takes_no_answers_is_not_read_and_then_closed() -> None:
@@ -187,22 +243,32 @@ def test_nothing_is_read_from_who_takes_nothing() -> None:
 async def test_a_flood_on_one_connection_is_read_slowly() -> None:
     """Beyond what many probes send, a connection waits for its next half second; others do not."""
     async with served() as it, it.client() as (reader, writer):
-        writer.write(HTTP2_START + PING * 2000)
+        writer.write(GET * 1400)
         began = time.monotonic()
-        answered = asyncio.create_task(take_pongs(reader, 2000))
+        answered = asyncio.create_task(take_answers(reader, 1400))
         while not answered.done():
             assert await it.status() == 200
             await asyncio.wait([answered], timeout=0.02)
 
-        # 34,000 bytes, of which a connection may send 9,000 between two looks.
+        # 33,600 bytes, of which a connection may send 9,000 between two looks.
         assert time.monotonic() - began > 1.0
 
 
-async def take_pongs(reader: asyncio.StreamReader, count: int) -> None:
-    while count:
-        head = await reader.readexactly(9)
-        await reader.readexactly(int.from_bytes(head[:3], "big"))
-        count -= head[3] == 6
+async def take_answers(reader: asyncio.StreamReader, count: int) -> None:
+    for _ in range(count):
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(b'{"status": "ok"}'))
+
+
+async def test_a_flood_of_frames_that_ask_for_nothing_is_cut_at_once() -> None:
+    """No more of it is read, and nobody waits until the client has heard of it."""
+    async with served() as it, it.client() as (reader, writer):
+        writer.write(HTTP2_START + PING * 2000)
+        with suppress(ConnectionResetError):
+            while await reader.read(4096):
+                pass
+
+        assert await it.status() == 200
 
 
 async def test_watchers_hear_of_changes() -> None:
