@@ -16,7 +16,6 @@ from tests.support.chat_client import (
     WorkerProbe,
     chat_body,
     eventually,
-    get,
     metric,
 )
 from tests.support.stack import MODEL, Service
@@ -177,7 +176,7 @@ async def test_nobody_left(open_stack: OpenStack) -> None:
         first = await asking
 
         async def noticed() -> bool:
-            return (await get(edge, "/ready")).status == 503
+            return bool(edge.events("peer_lost"))
 
         await eventually(noticed, "the edge knows of the loss")
         absent = CallersTrace()
