@@ -24,6 +24,8 @@ COMPONENTS: Mapping[str, str] = {
     "worker": "headrace-worker-smollm",
 }
 """Deployment and Service of each."""
+_ENDED = {"worker": "request_ended", "tokenizer": "output_ended"}
+"""What these log of each request that an edge gave them."""
 _ENGINE = {"numerics": "reproducible", "kv_cache_bytes": 256 << 20}
 # Longer than endpoints lag behind, and than edges take to look a new pod's name up and connect.
 _SHORT = {"preStopSeconds": 3, "minReadySeconds": 4, "drainDelaySeconds": 1, "marginSeconds": 10}
@@ -115,13 +117,19 @@ class Scene:
         return gathered(self.listed, shared_out(bodies, count), keeping=keeping)
 
     def meetings(self) -> set[tuple[str, str, str]]:
-        """Which versions of edges were connected to which of whom: tag, component, tag."""
-        found = set()
-        for edge in self._edges:
-            for line in edge.log_lines("peer_connected"):
-                peer = self.pod_at(line["address"])
-                found.add((edge.image_tag, peer.component, peer.image_tag))
-        return found
+        """Which versions of edges had requests at which of whom: tag, component, tag."""
+        edges = {
+            line["request_id"]: edge.image_tag
+            for edge in self._edges
+            for line in edge.log_lines("request_served")
+        }
+        return {
+            (edges[line["request_id"]], pod.component, pod.image_tag)
+            for pod in self.cluster.all_pods
+            if pod.component in _ENDED
+            for line in pod.log_lines(_ENDED[pod.component])
+            if line["request_id"] in edges
+        }
 
     def num_cut(self) -> dict[str, int]:
         """By component, how many pods had something still running at their grace's end."""
