@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from headrace.access.limits import Lease
+from headrace.rpc.caller_deadline import is_past_callers_deadline
 from headrace.rpc.errors import ServiceError
 from headrace.rpc.frame_stream import FrameCounts
 from headrace.worker.v1.generation_pb2 import GenerationRequest
@@ -71,8 +72,11 @@ class ActiveRequest:
 
     @property
     def is_due(self) -> bool:
-        """Its time has run out."""
-        return self.due_at is not None and time.monotonic() >= self.due_at
+        """Whether its time has run out by the clock of its caller, which began before this one."""
+        if self.due_at is None:
+            return False
+        allowed_seconds = self.due_at - self.report.submitted_at
+        return is_past_callers_deadline(self.due_at - time.monotonic(), allowed_seconds)
 
     @property
     def generated_tokens(self) -> int:

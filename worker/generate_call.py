@@ -87,7 +87,6 @@ class GenerateCall:
             ending = ServiceError(errors_pb2.ERROR_REASON_DRAINING, "the worker has ended")
             self._abort(ending, "shutdown")
         elif active.is_due:
-            # The caller's own clock may have ended the call before this one did.
             self._abort(_time_ran_out(), "deadline")
         else:
             left = ServiceError(errors_pb2.ERROR_REASON_CLIENT_CANCELLED, "the caller has left")

@@ -16,15 +16,11 @@ import grpc
 
 from headrace.common.v1 import errors_pb2
 from headrace.rpc.call_metadata import call_request_id, call_trace
+from headrace.rpc.caller_deadline import is_past_callers_deadline
 from headrace.rpc.errors import ERROR_TABLE, Reason, ServiceError, reason_label, reason_of_code
 from headrace.telemetry import names
 from headrace.telemetry.spans import AttributeValue, NoTracing, Span, SpanKind, Tracing
 from headrace.telemetry.trace_context import NO_TRACE
-
-# gRPC rounds a timeout up to three digits on its way, so that the caller's deadline comes before
-# the server's: by so much, and by what a frame's way and a busy loop may take.
-_ROUNDED_PART = 0.01
-_ON_THE_WAY_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +154,12 @@ class CallHook(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpc is unty
 def _cut(context: grpc.aio.ServicerContext, allowed_seconds: float | None) -> CallEnd:
     """The end of a call that its caller left: of itself, or since its deadline was over."""
     remaining = context.time_remaining()
-    if allowed_seconds is not None and remaining is not None:
-        earlier = _ON_THE_WAY_SECONDS + _ROUNDED_PART * allowed_seconds
-        if remaining <= earlier:
-            return _ended(errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED)
+    if (
+        allowed_seconds is not None
+        and remaining is not None
+        and is_past_callers_deadline(remaining, allowed_seconds)
+    ):
+        return _ended(errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED)
     return _ended(errors_pb2.ERROR_REASON_CLIENT_CANCELLED)
 
 

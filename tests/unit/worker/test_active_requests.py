@@ -72,6 +72,21 @@ async def test_no_remaining_time_is_at_once_and_an_endless_one_is_no_error() -> 
     await asyncio.wait_for(passed.wait(), 1)
 
 
+@pytest.mark.parametrize(
+    ("remaining_ms", "is_due"), [(None, False), (0, True), (40, True), (60_000, False)]
+)
+async def test_a_caller_that_leaves_as_its_time_ends_is_late(
+    remaining_ms: int | None, *, is_due: bool
+) -> None:
+    """Its clock began before the worker's, and so its deadline comes first."""
+    table = RequestTable()
+    fields = {} if remaining_ms is None else {"remaining_ms": remaining_ms}
+    active = table.open(generation(**fields), REQUEST, lambda: None)
+
+    assert active.is_due is is_due
+    table.release(active)
+
+
 async def test_the_canonical_line_says_how_it_went() -> None:
     """One line a request, with counts, times and outcomes, and nothing of its text."""
     table = RequestTable()
