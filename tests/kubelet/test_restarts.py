@@ -11,7 +11,7 @@ from tests.kubelet.scene import COMPONENTS, Sizes, judge, opened
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.model]
 
 _STREAMS = 50
-_TOKENS = 90
+_TOKENS, _LONG_TOKENS = 70, 90
 
 
 @pytest.mark.timeout(600)
@@ -40,7 +40,7 @@ async def test_restart_of_each_component(tmp_path: Path, measured: Measured) -> 
 @pytest.mark.timeout(600)
 async def test_graces_shorter_than_the_streams(tmp_path: Path, measured: Measured) -> None:
     """What runs at a worker's or tokenizer's grace goes on elsewhere, unaltered."""
-    bodies = questions(_TOKENS)
+    bodies = questions(_LONG_TOKENS)
     async with opened(tmp_path, sizes=Sizes(drain_seconds=1)) as scene:
         answers = await scene.answers(bodies)
         async with scene.crowd(bodies, _STREAMS) as crowd:

@@ -11,7 +11,7 @@ from tests.kubelet.questions import questions
 from tests.kubelet.scene import PREVIOUS, THIS, judge, opened
 
 _STREAMS = 50
-_TOKENS = 90
+_TOKENS = 70
 
 
 @pytest.mark.slow
