@@ -25,8 +25,8 @@ from bench.tracing.figures import lag_below
 from bench.tracing.load import Arrivals, run
 from bench.tracing.sets import ALL, OFF, RATIOS, SERVICES, Running, order_of, running_sets
 
-_REFRESH_SECONDS = 1.5
-"""The health port's figures are at most about a second old, and spans as old when they are sent."""
+_REFRESH_SECONDS = 3.0
+"""Spans are sent within a second; the health port's figures are a second and a half old at most."""
 
 
 def _arguments() -> argparse.Namespace:
