@@ -21,6 +21,7 @@ _VALUE: Final = re.compile(r"[ -~]*")
 _TAKEN: Final = frozenset({"connection", "content-type", "host", "te", "user-agent"})
 """gRPC's own: it would drop them without a word, or send what HTTP/2 forbids."""
 _SHORTEST_SECRET: Final = 8
+"""In characters: what is shorter is masked nowhere, since it may be part of any word."""
 
 
 @dataclass(frozen=True, slots=True)
