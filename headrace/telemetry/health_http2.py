@@ -2,8 +2,9 @@
 
 Bytes in, bytes out, no sockets. Requests are bounded in bytes and number, a connection in all that
 it may ever send: behind that it is told to go away, and clients come back with another. Frames that
-ask for nothing (settings, pings, …) are short and as dear as others: few are taken in a row, since
-whoever is cut comes back. Nothing but gRPC is answered here; pages and metrics are HTTP/1.1's.
+ask for nothing (settings, pings, empty data, …) are short and as dear as others: few are taken
+between two ticks, since whoever is cut comes back. Nothing but gRPC is answered here; pages and
+metrics are HTTP/1.1's.
 """
 
 from collections.abc import Sequence
@@ -38,9 +39,8 @@ _MAX_STREAMS = 32
 _MAX_REQUEST_BYTES = 1024
 _MAX_HEAD_BYTES = 8192
 _MAX_CONNECTION_BYTES = 256 * 1024
-_MAX_IDLE_FRAMES = 16
 _IDLE_FRAMES_A_TICK = 16
-"""Frames that ask for nothing: in a row, and how many of them come to be allowed again."""
+"""Frames that ask for nothing, between two ticks."""
 _SLICE_BYTES = 128
 """Read at a time: what is beyond the bounds is not read."""
 _OK, _INVALID_ARGUMENT, _NOT_FOUND, _EXHAUSTED, _UNIMPLEMENTED = 0, 3, 5, 8, 12
@@ -63,7 +63,7 @@ class Http2:
         self._calls: dict[int, _Call] = {}
         self._watches: dict[int, tuple[str, ServingStatus]] = {}
         self._bytes_left = _MAX_CONNECTION_BYTES
-        self._idle_frames_left = _MAX_IDLE_FRAMES
+        self._idle_frames_left = _IDLE_FRAMES_A_TICK
         self.is_over = False
         """Whether the connection closes behind what has been answered."""
         self._connection = H2Connection(H2Configuration(client_side=False, header_encoding=None))
@@ -115,9 +115,8 @@ class Http2:
 
     def tick(self) -> None:
         """Time has passed."""
-        allowed = self._idle_frames_left + _IDLE_FRAMES_A_TICK
         if not self.is_flooded:
-            self._idle_frames_left = min(allowed, _MAX_IDLE_FRAMES)
+            self._idle_frames_left = _IDLE_FRAMES_A_TICK
 
     def tell_changes(self) -> bytes:
         """What is to be sent to those who watch."""
@@ -145,6 +144,8 @@ class Http2:
                 self._begin(stream, headers or [], is_whole=event.stream_ended is not None)
             case DataReceived(stream_id=int(stream), data=data):
                 self._add(stream, data or b"", event.flow_controlled_length or 0)
+                if not data and event.stream_ended is None:
+                    self._idle_frames_left -= 1
             case StreamEnded(stream_id=int(stream)):
                 self._answer(stream)
             case StreamReset(stream_id=int(stream)):

@@ -246,7 +246,7 @@ UNKNOWN = b"\0\0\0\xf0\0\0\0\0\0"
 
 
 @pytest.mark.parametrize("frame", [PING, SETTINGS, WINDOW_UPDATE, PRIORITY, UNKNOWN])
-def test_frames_that_ask_for_nothing_are_bounded_in_a_row(told: ToldHealth, frame: bytes) -> None:
+def test_frames_that_ask_for_nothing_are_bounded(told: ToldHealth, frame: bytes) -> None:
     """A client that sends hundreds at once is asked to calm down; few of them are looked at."""
     peer = Peer(told)
     answered = peer.server.receive(frame * 200)
@@ -259,6 +259,24 @@ def test_frames_that_ask_for_nothing_are_bounded_in_a_row(told: ToldHealth, fram
     assert int.from_bytes(frames[-1][1][4:8], "big") == ENHANCE_YOUR_CALM
     peer.server.tick()
     assert peer.server.is_flooded
+
+
+def test_empty_parts_of_a_request_are_bounded_too(told: ToldHealth) -> None:
+    """They ask for nothing, unless one is the request's end: some clients send that apart."""
+    peer = Peer(told)
+    for _ in range(40):
+        stream = peer.begin(CHECK)
+        peer.client.send_data(stream, bytes(5))
+        peer.client.end_stream(stream)
+        peer.exchange()
+        assert stream in peer.ended
+    stream = peer.begin(CHECK)
+    for _ in range(200):
+        peer.client.send_data(stream, b"")
+    peer.exchange()
+
+    assert peer.server.is_flooded
+    assert peer.is_sent_away
 
 
 def test_calls_between_them_change_nothing_and_time_does(told: ToldHealth) -> None:
