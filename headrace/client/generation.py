@@ -250,7 +250,7 @@ class RunningGeneration:
 
     def _move(self, outputs: Sequence[AttemptOutput], setback: Setback) -> None:
         """Have outputs generated elsewhere, as far as that is wanted, else fail."""
-        if not self._setbacks.may_move(outputs, setback):
+        if not self._setbacks.admit_move(outputs, setback):
             self.fail(setback.error)
         elif self._is_untouched(outputs):
             self._begin_anew(setback)
@@ -260,7 +260,7 @@ class RunningGeneration:
     def _begin_anew(self, setback: Setback) -> None:
         """Forget all that was said, unless the client has some of it."""
         error = setback.error
-        if self._consumer.has_delivered or not self._setbacks.may_begin_anew(setback):
+        if self._consumer.has_delivered or not self._setbacks.admit_anew(setback):
             self.fail(error)
             return
         self._close_outputs(error)

@@ -70,25 +70,25 @@ class Setbacks:
     def __init__(self) -> None:
         self._num_crashes = self._num_refusals = 0
         self.last: Setback | None = None
-        """For which outputs went to another worker."""
+        """For which outputs were to go to another worker."""
 
     def worker_lost(self, *, is_crash: bool) -> Setback:
         """A worker is gone with outputs of the request aboard."""
         self._num_crashes += is_crash
         return Setback(peer_lost(self._num_crashes, is_crash=is_crash))
 
-    def may_move(self, outputs: Sequence[AttemptOutput], setback: Setback) -> bool:
-        """Whether outputs may go to another worker because of this, which is then the last one."""
+    def admit_move(self, outputs: Sequence[AttemptOutput], setback: Setback) -> bool:
+        """Take note of this; returns whether outputs may go to another worker because of it."""
         self.last = setback
         return not setback.error.is_final and not any(
             output.num_refusals > _MOST_REFUSALS or output.num_moves >= _MOST_MOVES
             for output in outputs
         )
 
-    def may_begin_anew(self, setback: Setback) -> bool:
-        """Whether the request may be given to another worker as a whole; a refusal moves it once.
+    def admit_anew(self, setback: Setback) -> bool:
+        """Count this if it is a refusal, of which one is allowed.
 
-        It has, if it may: to be asked right before.
+        Returns whether the request may be given to another worker as a whole.
         """
         if setback.refused_by is None:
             return True

@@ -29,7 +29,7 @@ class Moved:
 
 def may_move(setback: Setback, *outputs: Any) -> bool:
     """A new request's answer."""
-    return Setbacks().may_move(outputs, setback)
+    return Setbacks().admit_move(outputs, setback)
 
 
 def test_the_second_crash_is_final_and_no_drain_is() -> None:
@@ -39,7 +39,7 @@ def test_the_second_crash_is_final_and_no_drain_is() -> None:
 
     assert [each.error.reason for each in met] == [DRAINING, LOST, DRAINING, LOST]
     assert [each.error.is_final for each in met] == [False, False, False, True]
-    assert [setbacks.may_move([], each) for each in met] == [True, True, True, False]
+    assert [setbacks.admit_move([], each) for each in met] == [True, True, True, False]
     assert setbacks.last is met[-1]
 
 
@@ -53,7 +53,7 @@ def test_a_request_is_refused_once_and_drained_any_number_of_times() -> None:
     assert refused.avoided == {worker}
     assert drained.avoided == frozenset()
     asked = (drained, refused, drained, refused)
-    assert [setbacks.may_begin_anew(each) for each in asked] == [True, True, True, False]
+    assert [setbacks.admit_anew(each) for each in asked] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
