@@ -105,7 +105,10 @@ class TracingSettings(SettingsGroup):
     def _certificates_have_a_use(self) -> Self:
         uses_tls = not self.endpoint or CollectorAddress.parse(self.endpoint).uses_tls
         if self.tls.names_files and not uses_tls:
-            raise ValueError(f"tls names files, but endpoint {self.endpoint} is not https://")
+            raise ValueError(
+                f"tls names files, or OTEL_EXPORTER_OTLP_CERTIFICATE or _CLIENT_CERTIFICATE does, "
+                f"but endpoint {self.endpoint} is not https://"
+            )
         return self
 
 
