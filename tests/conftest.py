@@ -1,7 +1,8 @@
 """What holds for every test: loopback only, quiet logs, and no judgement of the machine's speed."""
 
+import gc
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 import structlog
@@ -55,6 +56,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A test with a loop of another kind ends that loop, and with it every engine opened on it.
     """
     items.sort(key=lambda item: not _shares_the_sessions_loop(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Have the garbage collector pass over what lives to the end: thousands of tests, modules."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
