@@ -33,7 +33,7 @@ class EdgeMetrics(ServiceMetrics):
         )
         self._failures = counter(
             "headrace_edge_failures",
-            "Requests that failed, by reason; also after the headers of a stream.",
+            "Requests that failed, by reason, but for probes; also after the headers of a stream.",
             ("reason",),
         )
         self.aborted = counter(
@@ -83,10 +83,8 @@ class EdgeMetrics(ServiceMetrics):
         requests, durations = self._bound.get(key) or self._bind(key)
         requests.inc()
         durations.observe(outcome.seconds)
-        if scope.failure is not None:
-            self._failures.labels(scope.failure.label).inc()
-        if not outcome.is_probe and scope.is_refused:
-            self._refusals.labels(outcome.reason, scope.caller.tenant_class).inc()
+        if not outcome.is_probe:
+            self._count_failure(scope, outcome)
         if outcome.reason == DROPPED:
             self._slow_readers.inc()
         if scope.answer.stalls:
@@ -95,6 +93,12 @@ class EdgeMetrics(ServiceMetrics):
             self._admission_waits.observe(scope.answer.admission_seconds)
         if scope.model is not None:
             self._models.ended(scope.model, scope.answer, scope.began, outcome)
+
+    def _count_failure(self, scope: RequestScope, outcome: RequestOutcome) -> None:
+        if scope.failure is not None:
+            self._failures.labels(scope.failure.label).inc()
+        if scope.is_refused:
+            self._refusals.labels(outcome.reason, scope.caller.tenant_class).inc()
 
     def _bind(self, key: tuple[str, str, int, int | None]) -> tuple[Counter, Histogram]:
         method, route, status, sent = key

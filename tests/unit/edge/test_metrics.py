@@ -186,6 +186,22 @@ async def test_an_engines_failure_is_no_refusal() -> None:
         assert 1 == figures.value("headrace_edge_failures_total", reason="engine_failure")
 
 
+async def test_a_probe_of_an_edge_that_is_not_ready_is_no_failure() -> None:
+    """Whoever asks once a second whether an edge is ready would drown what clients meet with."""
+    backend = FakeBackend()
+    backend.is_ready = False
+    async with counting_edge(backend) as figures:
+        async with raw_client(figures.edge.port) as client:
+            client.get("/ready")
+            assert (await client.response()).status == 503
+        await wait_until(
+            lambda: figures.value("headrace_edge_requests_total", route="/ready", status="503") == 1
+        )
+
+        assert [] == figures.labels("headrace_edge_failures_total")
+        assert [] == figures.labels("headrace_edge_refusals_total")
+
+
 async def test_a_client_that_leaves_is_no_failure() -> None:
     """Its status is 499 where requests are counted, and none where HTTP's are."""
     backend = FakeBackend(texts=None)
