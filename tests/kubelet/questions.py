@@ -43,7 +43,6 @@ _KINDS: Sequence[dict[str, Any]] = (
     {**_DRAWN, "stream": False, "stream_options": None},
 )
 """Laid over a stream's body, with its seed and its text."""
-NUM_QUESTIONS = len(_PEOPLE) * len(_PLACES)
 
 
 def plain_questions(max_tokens: int, **fields: Any) -> list[dict[str, Any]]:

@@ -98,11 +98,6 @@ class Answer:
         return good and (self.is_done if self.is_stream else True)
 
     @property
-    def ended_quietly(self) -> bool:
-        """Neither a whole answer nor an error: what must never happen."""
-        return not self.is_complete and (self.is_cut or self.error is None)
-
-    @property
     def has_text(self) -> bool:
         """Whether a stream's first text has arrived; cheap, for a stream that still runs."""
         return b'"content":" ' in self.body
