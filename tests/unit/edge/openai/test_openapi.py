@@ -96,7 +96,7 @@ def test_every_field(profile: str) -> None:
     assert list(schema["properties"]) == [spec.name for spec in FIELDS]
 
 
-@pytest.mark.parametrize("profile", ["openai", "lenient"])
+@pytest.mark.parametrize("profile", ["openai", pytest.param("lenient", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("spec", _checked_here(), ids=lambda spec: spec.name)
 @settings(max_examples=20)
 @given(value=JSON)

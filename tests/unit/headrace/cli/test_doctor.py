@@ -86,10 +86,15 @@ def test_a_machine_that_has_all_answers_a_request(
 @pytest.mark.parametrize(
     ("switches", "problem"),
     [
-        ({"construction_error": "CUDA out of memory"}, "CUDA out of memory"),
-        (
+        pytest.param(
+            {"construction_error": "CUDA out of memory"},
+            "CUDA out of memory",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             {"faults": [{"kind": "request", "message": "no KV cache", "request": 1}]},
             "no KV cache",
+            marks=pytest.mark.slow,
         ),
         (
             {"faults": [{"kind": "fatal", "message": "Xid 79", "request": 1}]},
@@ -153,13 +158,15 @@ def test_a_log_that_cannot_be_kept_is_a_failure(
             "tensor_parallel = 4",
             ["FAIL  torch", "the settings need 4", "skip  smoke test     something that it needs"],
         ),
-        (
+        pytest.param(
             "tensor_parallel = 4\ngpus_per_node = 2",
             ["ok    torch", "skip  smoke test     the settings span several machines"],
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             'sampler = "TRTLLMSampler"',
             ["warn  refuses        guide.structural_tag\n", "ok    smoke test"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -87,8 +87,8 @@ def test_the_command_loads_no_service_by_itself() -> None:
     ("argv", "library", "extra"),
     [
         (["tokenizer"], "jinja2", "tokenizer"),
-        (["edge"], "aiohttp", "edge"),
-        (["render", "x"], "orjson", "serve"),
+        pytest.param(["edge"], "aiohttp", "edge", marks=pytest.mark.slow),
+        pytest.param(["render", "x"], "orjson", "serve", marks=pytest.mark.slow),
     ],
 )
 def test_a_library_that_is_not_installed_is_one_sentence(
