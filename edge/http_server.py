@@ -1,12 +1,15 @@
 """The listeners: sockets, TLS, and the end of both.
 
 The end of a server's life, in order: `leave` (not ready, while whoever sends requests notices it),
-`drain` (no new connections, idle ones are closed, what runs may finish, what is left at the end of
-the grace gets an error), then `close`. From `leave` on a connection ends with its answer.
+`drain` (no new connections, idle ones are closed, what runs may finish and be read, what is left at
+the end of the grace gets an error), then `close`. From `leave` on a connection ends with its
+answer. What has reached a connection is answered, also in the moment in which the drain begins.
 """
 
 import asyncio
 import ssl
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -24,6 +27,8 @@ from headrace.telemetry.service import Telemetry
 
 _BACKLOG = 4096
 _CUT_SECONDS = 2.0
+_ARRIVAL_TURNS = 8
+"""Of the loop, in which what has come is read and parsed, and its handler begins; four are used."""
 
 
 class EdgeServer:
@@ -117,28 +122,63 @@ class EdgeServer:
 
     async def drain(self) -> None:
         """Take nothing new; return when nothing runs, at the latest shortly after the grace."""
-        self._state.is_leaving = self._state.is_draining = True
+        self._state.is_leaving = True
         self._close_listeners()
-        self._close_idle()
-        if not await self._state.until_idle(self._settings.drain_grace_seconds):
+        await self._take_arrived()
+        self._state.is_draining = True
+        if not await self._until_idle(self._settings.drain_grace_seconds):
             self._state.cut()
-            await self._state.until_idle(_CUT_SECONDS)
+            await self._until_idle(_CUT_SECONDS)
 
     async def close(self) -> None:
         """Free the port and all connections."""
         self._close_listeners()
         await self._runner.cleanup()
 
+    async def _until_idle(self, seconds: float) -> bool:
+        """Wait until nothing runs and nothing more has come; False when the time ran out first."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await self._state.until_idle(seconds)
+                    # A request may have waited behind the last one on its connection.
+                    await self._take_arrived()
+                    if self._state.is_idle:
+                        await _until_gone(each for each in self._connections if each.has_unsent)
+                        break
+        except TimeoutError:
+            return False
+        # TLS ends by the peer's word, and a body that nobody wanted by its last byte.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CUT_SECONDS):
+                await _until_gone(self._connections)
+        return True
+
+    async def _take_arrived(self) -> None:
+        """Let what has come begin to be answered, and close the connections that have nothing."""
+        for _ in range(_ARRIVAL_TURNS):
+            self._close_idle()
+            await asyncio.sleep(0)
+
     def _close_idle(self) -> None:
         """Close what nothing is asked on: the client's next request had to be refused there."""
+        for connection in self._connections:
+            connection.close_idle()
+
+    @property
+    def _connections(self) -> Sequence[EdgeProtocol]:
         server = self._runner.server
-        for connection in () if server is None else server.connections:
-            if isinstance(connection, EdgeProtocol):
-                connection.close_idle()
+        found = () if server is None else server.connections
+        return [each for each in found if isinstance(each, EdgeProtocol)]
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
+
+
+async def _until_gone(connections: Iterable[EdgeProtocol]) -> None:
+    for connection in list(connections):
+        await connection.gone.wait()
 
 
 def _port_of(listener: asyncio.Server) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from edge.authentication import PROBE_PATHS
@@ -31,7 +31,6 @@ def boundary(metrics: EdgeMetrics, state: ServiceState, spans: HttpSpans) -> Mid
         spans.begin(request, scope)
         status = CLIENT_GONE_STATUS
         state.enter(scope)
-        _mark(request, is_busy=True)
         try:
             response = await _respond(request, handler, scope)
             # Here and not by aiohttp afterwards: what is told of the request includes its last
@@ -39,12 +38,11 @@ def boundary(metrics: EdgeMetrics, state: ServiceState, spans: HttpSpans) -> Mid
             await response.prepare(request)
             await response.write_eof()
             status = response.status
-            if state.is_leaving:
+            if state.is_leaving and not _is_next_promised(request, response):
                 # Its head may have gone out before, and the client may want to go on here.
                 response.force_close()
             return response
         finally:
-            _mark(request, is_busy=False)
             state.leave(scope)
             outcome = _outcome(request, scope, status)
             spans.end(scope, outcome.reason)
@@ -54,10 +52,11 @@ def boundary(metrics: EdgeMetrics, state: ServiceState, spans: HttpSpans) -> Mid
     return handle
 
 
-def _mark(request: web.Request, *, is_busy: bool) -> None:
+def _is_next_promised(request: web.Request, response: web.StreamResponse) -> bool:
+    """Whether the client has sent its next request already, and was not told of a close."""
     protocol = request.protocol
-    if isinstance(protocol, EdgeProtocol):
-        protocol.is_busy = is_busy
+    has_next = isinstance(protocol, EdgeProtocol) and protocol.has_waiting
+    return has_next and response.headers.get(hdrs.CONNECTION) != "close"
 
 
 def _outcome(request: web.Request, scope: RequestScope, status: int) -> RequestOutcome:

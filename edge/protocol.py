@@ -9,9 +9,11 @@ hears at once when the peer is too slow or gone, so that it need not ask before 
 """
 
 import asyncio
+import fcntl
 import socket
 import struct
 import sys
+import termios
 from typing import Any, Protocol, cast
 
 import structlog
@@ -45,7 +47,7 @@ class EdgeProtocol(web.RequestHandler):
         "_overfull_timer",
         "_settings",
         "_stall_timer",
-        "is_busy",
+        "gone",
         "was_dropped",
         "watcher",
     )
@@ -58,8 +60,8 @@ class EdgeProtocol(web.RequestHandler):
         # aiohttp's own reference is gone once it has closed, with bytes perhaps still unsent.
         self._connection: asyncio.Transport | None = None
         self.watcher: TransportWatcher | None = None
-        self.is_busy = False
-        """Whether a request of it is being answered."""
+        self.gone = asyncio.Event()
+        """Set when the connection is closed, and all that was written has left this process."""
         self.was_dropped = False
         """Whether the peer was dropped from this side, for being too slow."""
 
@@ -116,6 +118,7 @@ class EdgeProtocol(web.RequestHandler):
             # The kernel's bound on what is not acknowledged, which is ours.
             self.was_dropped = True
         self._connection = None
+        self.gone.set()
         if self.watcher is not None:
             self.watcher.on_lost()
         super().connection_lost(exc)
@@ -125,10 +128,25 @@ class EdgeProtocol(web.RequestHandler):
             self._stall_timer.cancel()
             self._stall_timer = None
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether bytes wait for the peer to read."""
+        return self._connection is not None and self._connection.get_write_buffer_size() > 0
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a request has been read that nobody answers yet."""
+        return bool(self._messages)
+
     def close_idle(self) -> None:
-        """Close the connection in order, unless a request of it is being answered."""
-        if self._connection is not None and not self.is_busy:
-            self._connection.close()
+        """Close the connection in order, unless a request is on it or bytes of one have come."""
+        connection = self._connection
+        # aiohttp's own word for it: it waits for a request, and none has woken it.
+        is_idle = self._waiter is not None and not self._waiter.done()
+        if connection is None or connection.is_closing() or not is_idle:
+            return
+        if not _has_unread(connection):
+            connection.close()
 
     def reset(self) -> None:
         """Drop the connection with all that is unsent, in the kernel's buffer too."""
@@ -174,6 +192,13 @@ def _bound_acknowledgement(transport: asyncio.BaseTransport, seconds: float) -> 
     if sys.platform == "linux":
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+def _has_unread(transport: asyncio.BaseTransport) -> bool:
+    """Whether the kernel has bytes of the peer that the transport has not read."""
+    unread = bytearray(struct.calcsize("i"))
+    fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
+    return any(unread)
 
 
 def _protocol_error(status: int, message: str | None) -> ServiceError:

@@ -28,6 +28,11 @@ class ServiceState:
         if not self._active:
             self._idle.set()
 
+    @property
+    def is_idle(self) -> bool:
+        """No request is being answered."""
+        return self._idle.is_set()
+
     async def until_idle(self, timeout_seconds: float) -> bool:
         """Wait for all requests to end; False when the time ran out first."""
         try:
