@@ -6,6 +6,7 @@ Headers leave the machine in clear text only where the settings accept it by nam
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 import structlog
@@ -19,6 +20,8 @@ from headrace.telemetry.settings import CollectorTlsSettings, TracingSettings
 
 _log = structlog.get_logger(__name__)
 _SOURCE: Final = "telemetry.tracing.headers (or OTEL_EXPORTER_OTLP_HEADERS)"
+_MAX_FILE_BYTES: Final = 65_536
+"""Far more than collectors take: gRPC's own bound for all headers of a call is 16 KiB."""
 _OPEN: Final = "telemetry.tracing.headers_in_clear_text"
 
 
@@ -74,6 +77,7 @@ def _header_file(file: Path | None) -> ReloadedFiles[CollectorHeaders] | None:
     def load() -> CollectorHeaders:
         name = f"headers file {file}"
         try:
+            _require_small_file(file, name)
             text = file.read_text(encoding="utf-8")
         except OSError as error:
             raise StartError(f"{name} cannot be read: {error.strerror}") from error
@@ -82,6 +86,15 @@ def _header_file(file: Path | None) -> ReloadedFiles[CollectorHeaders] | None:
         return CollectorHeaders.parse(text, name)
 
     return ReloadedFiles([file], load, "collector_headers")
+
+
+def _require_small_file(file: Path, name: str) -> None:
+    """Raise StartError for what reading would wait for, or take the memory of the process."""
+    status = file.stat()
+    if not S_ISREG(status.st_mode):
+        raise StartError(f"{name} is not a regular file")
+    if status.st_size > _MAX_FILE_BYTES:
+        raise StartError(f"{name} has {status.st_size} bytes; at most {_MAX_FILE_BYTES} are read")
 
 
 def _tls_files(settings: CollectorTlsSettings) -> ReloadedFiles[CollectorTls]:

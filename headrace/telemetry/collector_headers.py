@@ -43,10 +43,11 @@ class CollectorHeaders:
         if not given:
             raise StartError(f"{source} names no header")
         pairs = tuple(_pair(entry, f"{source}, header {n}") for n, entry in enumerate(given, 1))
-        names = [name for name, _ in pairs]
-        for number, name in enumerate(names, 1):
-            if name in names[: number - 1]:
+        names: set[str] = set()
+        for number, (name, _) in enumerate(pairs, 1):
+            if name in names:
                 raise StartError(f"{source}, header {number}: {name} has been named before")
+            names.add(name)
         return cls(pairs)
 
     def masked(self, text: str) -> str:

@@ -1,5 +1,6 @@
 """What a collector is reached with, and where headers may go."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,7 @@ def test_a_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -
         (b"\xff" + VALUE.encode(), "is not UTF-8"),
         (b"", "names no header"),
         (VALUE.encode(), "header 1 is not like name=value"),
+        (b"a=" + VALUE.encode() * 5000, "has 75002 bytes; at most 65536 are read"),
     ],
 )
 def test_a_file_that_cannot_be_used_stops_the_start(
@@ -116,6 +118,19 @@ def test_a_file_that_cannot_be_used_stops_the_start(
 
     assert str(file) in str(caught.value)
     assert VALUE not in repr(caught.value.__cause__) + str(caught.value)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """Reading a pipe that nobody writes to would hold up the start, and later all spans."""
+    pipe, file = tmp_path / "pipe", tmp_path / "headers"
+    os.mkfifo(pipe)
+    with pytest.raises(StartError, match=r"headers file .*/pipe is not a regular file"):
+        access("https://c.example", headers_file=pipe)
+    file.write_text("a=1", encoding="utf-8")
+    opened = access("https://c.example", headers_file=file)
+    pipe.replace(file)
+
+    assert opened.headers().metadata == (("a", "1"),)
 
 
 def test_certificates_that_cannot_be_used_stop_the_start(tmp_path: Path) -> None:
