@@ -76,6 +76,7 @@ class Service:
         self._config.write_text(render_settings(kind, settings), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._is_told = False
         self.port = 0
 
     @property
@@ -113,6 +114,7 @@ class Service:
 
     def spawn(self) -> None:
         """Start the process; `await_listening` waits until it serves."""
+        self._is_told = False
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         command = [sys.executable, "-P", "-m", "headrace", self.kind]
         command += ["--config", str(self._config), "--log-format", "json"]
@@ -162,11 +164,19 @@ class Service:
         self.signal(signal.SIGTERM)
         return self.wait()
 
-    def end(self) -> None:
-        """End it whatever state it is in, and leave nothing behind."""
-        if self.is_running:
+    def tell_to_end(self) -> None:
+        """Ask for an orderly end whatever state it is in; `end` waits for it."""
+        self._is_told = self.is_running
+        if self._is_told:
             self.signal(signal.SIGCONT)
-            code = self.stop()
+            self.signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """Wait for the end, asked for here if not before, which leaves nothing behind."""
+        if not self._is_told:
+            self.tell_to_end()
+        if self._is_told:
+            code = self.wait()
             assert code == 0, f"{self.name} ended with exit code {code}"
         self._require_gone()
 
@@ -270,10 +280,13 @@ class Stack:
         wait_for(connected, f"{edge.name} is connected to {sorted(peers)}", seconds)
 
     def close(self) -> None:
-        """End edges, workers and tokenizers in order; fail for what went wrong in any of them."""
+        """End edges, then all others; fail for what went wrong in any of them."""
         try:
-            for service in self.services:
-                service.end()
+            for services in (self.edges, [*self.workers, *self.tokenizers]):
+                for service in services:
+                    service.tell_to_end()
+                for service in services:
+                    service.end()
         finally:
             for service in self.services:
                 service.destroy()
