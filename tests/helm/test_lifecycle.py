@@ -122,8 +122,8 @@ async def test_a_test_that_fails_is_told(server: ApiServer) -> None:
         (
             "_objects.tpl",
             "      interval:",
-            "      intervall:",
-            "intervall: there is no such field",
+            "      every:",
+            "every: there is no such field",
         ),
         ("_names.tpl", "app.kubernetes.io/name: headrace\n", "", "field is immutable"),
     ],
