@@ -72,6 +72,8 @@ class Link(Generic[In, Out]):
         """Set while the peer is connected, for whoever waits for that."""
         self.refused = asyncio.Event()
         """Set once the peer has refused this process's key."""
+        self.is_known = False
+        """Whether it has ever said what it serves."""
         self.is_left = False
         """Nothing new is given to it, and its stream, once ended, is not opened again."""
 
@@ -209,7 +211,7 @@ class Link(Generic[In, Out]):
             raise error_from_rpc(error, peer=f"{self.kind} {self.address}") from error
         if serving.done():
             return
-        self._is_connected = self._was_connected = True
+        self._is_connected = self._was_connected = self.is_known = True
         self.connected.set()
         self.refused.clear()
         _log.info(

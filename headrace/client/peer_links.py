@@ -123,13 +123,16 @@ class PeerLinks(Generic[LinkT]):
         """Close the links that have ended, once there is one to whatever took their place.
 
         Until then they tell which models there are: a request for one has to wait, not to despair.
+        Those that never connected tell nothing, and may be any number where nothing is found.
         """
         in_place = [link for link in self.open if link.is_connected and not link.is_left]
         replaced = {self._names[link] for link in in_place}
         ended = [
             link
             for link in self.open
-            if link.is_left and self._tasks[link].done() and self._names[link] in replaced
+            if link.is_left
+            and self._tasks[link].done()
+            and (self._names[link] in replaced or not link.is_known)
         ]
         if not ended:
             return

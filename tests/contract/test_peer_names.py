@@ -201,6 +201,22 @@ async def test_models_stay_known_until_the_only_peer_is_replaced() -> None:
         assert 1 == len(scene.workers[0].streams)
 
 
+async def test_addresses_that_never_answered_are_forgotten() -> None:
+    """A name that stands for nothing but strangers, ever others, does not gather links to them."""
+    resolver = ScriptedResolver()
+    backend = GrpcChatBackend([NAME], ["127.0.0.1:1"], lookup=resolver.lookup)
+    await backend.start()
+    for number in range(1, 9):
+        resolver.found["workers"] = [f"127.1.1.{number}:1"]
+        await resolver.told()
+    # A link is closed with the look-up behind the one that left it.
+    await resolver.told()
+    addresses = [link.address for link in backend._workers]
+    await backend.stop()
+
+    assert ["127.1.1.8:1"] == addresses
+
+
 async def test_an_address_with_two_names_is_one_peer() -> None:
     """A link stays as long as any name or address of the settings has its address."""
     async with scripted_worker() as worker, scripted_worker() as other:
