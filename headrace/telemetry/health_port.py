@@ -35,6 +35,8 @@ _ROOT = Path(__file__).parents[2]
 """Where the package lies: the process imports what the service imports."""
 _LOOK_SECONDS = 0.5
 """Between two looks at the process."""
+_MOST_BACK_OFF_SECONDS = 5.0
+"""Far less than the 30 s of failed probes after which a service is ended that may well work."""
 
 
 @asynccontextmanager
@@ -157,7 +159,7 @@ class _Keeper:
         self._pulse: PulseReader | None = None
         self._started_at = 0.0
         self._start_at = 0.0
-        self._back_off = BackOff()
+        self._back_off = BackOff(most_seconds=_MOST_BACK_OFF_SECONDS)
 
     def start(self) -> None:
         """Begin; the process comes a moment later."""

@@ -152,6 +152,27 @@ async def test_a_process_that_was_killed_is_replaced() -> None:
     assert ended["exit_code"] == -signal.SIGKILL
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_process_that_is_killed_again_and_again_is_replaced_in_time() -> None:
+    """Within what a kubelet's probes bear: a service that works is not ended for its helper."""
+    waits = []
+    with capture_logs():
+        async with opened(HealthReport()) as port:
+            for _ in range(10):
+                assert (await asked(port, "/health"))[0] == 200
+                killed = health_child_of(os.getpid())
+                assert killed
+                os.kill(killed, signal.SIGKILL)
+
+                async def is_replaced(gone: int = killed) -> bool:
+                    return health_child_of(os.getpid()) not in (None, gone)
+
+                waits.append(await eventually(is_replaced, "it is replaced", 60))
+
+    assert max(waits) < 15
+
+
 async def test_a_process_that_was_stopped_is_replaced() -> None:
     """It answers nobody and does not end: what tells is that it gives no sign of life."""
     report = HealthReport()
