@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+import structlog
 from aiohttp import web
 
 from edge.app import build_app
@@ -24,6 +25,8 @@ from headrace.client.answers import ChatBackend
 from headrace.runtime.errors import StartError
 from headrace.runtime.identity import Identity
 from headrace.telemetry.service import Telemetry
+
+_log = structlog.get_logger()
 
 _BACKLOG = 4096
 _CUT_SECONDS = 2.0
@@ -129,6 +132,10 @@ class EdgeServer:
         if not await self._until_idle(self._settings.drain_grace_seconds):
             self._state.cut()
             await self._until_idle(_CUT_SECONDS)
+        num_unread = sum(each.has_unsent for each in self._connections)
+        if num_unread:
+            # Their requests were told of as served.
+            _log.warning("answers_unread", connections=num_unread)
 
     async def close(self) -> None:
         """Free the port and all connections."""

@@ -5,6 +5,7 @@ import json
 import socket
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge.http_server import EdgeServer
 from tests.support.edge_server import (
@@ -113,12 +114,16 @@ async def test_an_answer_is_read_to_its_end(stream: bool) -> None:
 
 
 async def test_an_answer_that_nobody_reads_ends_with_the_grace() -> None:
-    """It holds the drain up no longer than a request may."""
+    """It holds the drain up no longer than a request may, and the log tells of it."""
     backend = FakeBackend(texts=["x" * 1000] * (_ANSWER_BYTES // 1000))
     async with running_edge(backend, server={"drain_grace_seconds": 0.1}) as edge:
         sock = _slow_socket(edge)
         async with raw_client(edge.port, sock=sock, limit=1024) as client:
             client.post(HELLO)
             await backend.next_generation()
-            async with asyncio.timeout(10):
-                await edge.drain()
+            with capture_logs() as logs:
+                async with asyncio.timeout(10):
+                    await edge.drain()
+
+    [warning] = [line for line in logs if line["event"] == "answers_unread"]
+    assert warning["connections"] == 1
