@@ -8,7 +8,7 @@ answer. What has reached a connection is answered, also in the moment in which t
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
@@ -30,6 +30,8 @@ _log = structlog.get_logger()
 
 _BACKLOG = 4096
 _CUT_SECONDS = 2.0
+_LOOK_SECONDS = 0.02
+"""Between two looks at what slow readers have left."""
 _ARRIVAL_TURNS = 8
 """Of the loop, in which what has come is read and parsed, and its handler begins; four are used."""
 
@@ -151,15 +153,20 @@ class EdgeServer:
                     # A request may have waited behind the last one on its connection.
                     await self._take_arrived()
                     if self._state.is_idle:
-                        await _until_gone(each for each in self._connections if each.has_unsent)
+                        await self._until_sent()
                         break
         except TimeoutError:
             return False
         # TLS ends by the peer's word, and a body that nobody wanted by its last byte.
         with suppress(TimeoutError):
             async with asyncio.timeout(_CUT_SECONDS):
-                await _until_gone(self._connections)
+                for connection in self._connections:
+                    await connection.gone.wait()
         return True
+
+    async def _until_sent(self) -> None:
+        while any(each.has_unsent for each in self._connections):  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _take_arrived(self) -> None:
         """Let what has come begin to be answered, and close the connections that have nothing."""
@@ -181,11 +188,6 @@ class EdgeServer:
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
-
-
-async def _until_gone(connections: Iterable[EdgeProtocol]) -> None:
-    for connection in list(connections):
-        await connection.gone.wait()
 
 
 def _port_of(listener: asyncio.Server) -> int:

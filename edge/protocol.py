@@ -25,6 +25,7 @@ from headrace.common.v1 import errors_pb2
 from headrace.rpc.errors import ServiceError
 
 _log = structlog.get_logger()
+_IS_LINUX = sys.platform == "linux"
 # On, with no time: closing discards what is unsent and resets the connection.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -130,8 +131,15 @@ class EdgeProtocol(web.RequestHandler):
 
     @property
     def has_unsent(self) -> bool:
-        """Whether bytes wait for the peer to read."""
-        return self._connection is not None and self._connection.get_write_buffer_size() > 0
+        """Whether bytes wait in this process until the peer reads; the end of that tells nobody."""
+        connection = self._connection
+        if connection is None:
+            return False
+        if connection.get_write_buffer_size() > 0:
+            return True
+        # Below TLS is one more buffer, out of sight: it is empty where the kernel's is.
+        has_tls = connection.get_extra_info("sslcontext") is not None
+        return has_tls and _IS_LINUX and _kernel_bytes(connection, termios.TIOCOUTQ) > 0
 
     @property
     def has_waiting(self) -> bool:
@@ -145,7 +153,7 @@ class EdgeProtocol(web.RequestHandler):
         is_idle = self._waiter is not None and not self._waiter.done()
         if connection is None or connection.is_closing() or not is_idle:
             return
-        if not _has_unread(connection):
+        if not _kernel_bytes(connection, termios.FIONREAD):
             connection.close()
 
     def reset(self) -> None:
@@ -189,16 +197,16 @@ class EdgeProtocol(web.RequestHandler):
 
 def _bound_acknowledgement(transport: asyncio.BaseTransport, seconds: float) -> None:
     """Have the kernel end a connection whose peer takes none of what was sent for so long."""
-    if sys.platform == "linux":
+    if _IS_LINUX:
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
-def _has_unread(transport: asyncio.BaseTransport) -> bool:
-    """Whether the kernel has bytes of the peer that the transport has not read."""
-    unread = bytearray(struct.calcsize("i"))
-    fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
-    return any(unread)
+def _kernel_bytes(transport: asyncio.BaseTransport, direction: int) -> int:
+    """What the kernel keeps of a connection: FIONREAD, of the peer's; TIOCOUTQ, for the peer."""
+    count = bytearray(struct.calcsize("i"))
+    fcntl.ioctl(transport.get_extra_info("socket").fileno(), direction, count)
+    return int.from_bytes(count, sys.byteorder)
 
 
 def _protocol_error(status: int, message: str | None) -> ServiceError:

@@ -3,11 +3,14 @@
 import asyncio
 import json
 import socket
+import ssl
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from edge.http_server import EdgeServer
+from tests.support.certificates import Authority
 from tests.support.edge_server import (
     CHAT,
     HELLO,
@@ -111,6 +114,39 @@ async def test_an_answer_is_read_to_its_end(stream: bool) -> None:
 
         assert body.count(b"x" * 1000) == _ANSWER_BYTES // 1000
         assert body.endswith(b"0\r\n\r\n" if stream else b"}")
+
+
+async def test_an_answer_is_read_to_its_end_below_tls(tmp_path: Path) -> None:
+    """So it is where the rest of the answer waits between TLS and the kernel."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("localhost")
+    context = ssl.create_default_context(cafile=authority.file)
+    files = {"tls_certificate_file": pair.certificate, "tls_key_file": pair.key}
+    backend = FakeBackend(texts=["x" * 1000] * 40)
+    async with running_edge(backend, server=files) as edge:
+        sock = _slow_socket(edge)
+
+        def ask() -> ssl.SSLSocket:
+            secured = context.wrap_socket(sock, server_hostname="localhost")
+            secured.sendall(_whole_request())
+            return secured
+
+        def read(secured: ssl.SSLSocket) -> bytes:
+            body = b"".join(iter(lambda: secured.recv(65536), b""))
+            secured.close()
+            return body
+
+        client = await asyncio.to_thread(ask)
+        await backend.next_generation()
+        await edge._state.until_idle(5)
+        (connection,) = edge._connections
+        assert connection.has_unsent
+        draining = asyncio.create_task(edge.drain())
+        body = await asyncio.to_thread(read, client)
+        await draining
+
+    assert body.count(b"x" * 1000) == 40
+    assert not connection.has_unsent
 
 
 async def test_an_answer_that_nobody_reads_ends_with_the_grace() -> None:
