@@ -18,8 +18,8 @@ _CONTINUING = frozenset({"output_prefix_token_ids", "output_index"})
 """The parameters that say where an output goes on."""
 _MOST_CRASHES = 1
 _MOST_REFUSALS = 1
-_MOST_MOVES = 8
-"""How often an output goes on elsewhere."""
+_MOST_MOVES = 64
+"""How often an output goes on elsewhere: each pod of a large pool may be rolled under one answer."""
 
 
 @dataclass(frozen=True, slots=True)

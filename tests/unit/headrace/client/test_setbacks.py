@@ -58,10 +58,10 @@ def test_a_request_is_refused_once_and_drained_any_number_of_times() -> None:
 
 @pytest.mark.parametrize(
     ("output", "is_allowed"),
-    [(Moved(7, 1), True), (Moved(8), False), (Moved(1, 2), False)],
+    [(Moved(63, 1), True), (Moved(64), False), (Moved(1, 2), False)],
 )
 def test_an_outputs_moves_and_refusals_are_bounded(output: Any, is_allowed: bool) -> None:
-    """Eight moves, and one refusal since the first of them; of several outputs the worst counts."""
+    """64 moves, and one refusal since the first of them; of several outputs the worst counts."""
     drained = Setback(peer_lost(0, is_crash=False))
 
     assert may_move(drained, Moved(), output) == is_allowed
