@@ -10,7 +10,7 @@ data:
     {{- .config | nindent 4 }}
 {{- end -}}
 
-{{/* A name that resolves to every pod; those not ready too where `all` is set. */}}
+{{/* A name that resolves to every pod that is ready. */}}
 {{- define "headrace.headlessService" -}}
 apiVersion: v1
 kind: Service
