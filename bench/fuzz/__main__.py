@@ -8,7 +8,7 @@ slower than the deadline. Whatever model a request names answers it, with few to
 settings bound what is asked for.
 
 A batch depends on the seed and its number alone: `--first-batch` goes on where another run ended,
-`--case` sends the requests of one case's batch again. Exit code 1 where anything was wrong.
+`--case` sends one request again. Exit code 1 where anything was wrong.
 """
 
 import argparse
