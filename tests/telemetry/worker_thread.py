@@ -46,6 +46,9 @@ class ThreadedWorker:
         self.address = address
         self.name = "worker in a thread"
 
+    def tell_to_end(self) -> None:
+        """Its context does."""
+
     def end(self) -> None:
         """Its context does."""
 
