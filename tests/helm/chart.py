@@ -74,6 +74,7 @@ def render(
     chart: Path = CHART,
     kubernetes: str = KUBERNETES[-1],
     version: str = "helm4",
+    release: str = RELEASE,
 ) -> Rendered:
     """Render the chart with a file of values, or with values by themselves. Raises HelmError."""
     if not isinstance(values, Path):
@@ -81,7 +82,7 @@ def render(
         file.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
         values = file
     text = helm(
-        *("template", RELEASE, chart, "--values", values, "--namespace", NAMESPACE),
+        *("template", release, chart, "--values", values, "--namespace", NAMESPACE),
         *("--kube-version", kubernetes),
         version=version,
     )

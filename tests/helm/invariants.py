@@ -17,8 +17,10 @@ from tests.helm.objects import (
     config_of,
     config_text,
     deployments,
+    is_derived,
     is_selected,
     main_container,
+    named_texts,
     own_table,
     port_numbers,
     scaled,
@@ -30,6 +32,10 @@ from tests.support.exported_metrics import exported_metrics
 
 LEAST_MARGIN_SECONDS = 10
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where it is)
+_LOSABLE = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+_MOUNTED_BY_THE_CHART = frozenset(
+    {"config", "tmp", "models", "shm", "keys", "internal-tls", "otlp-headers", "otlp-tls"}
+)
 _CLUSTER_WIDE_KINDS = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding"})
 
 
@@ -44,6 +50,14 @@ def names_are_good(rendered: Rendered) -> Iterator[str]:
     for item in rendered.objects:
         if item["metadata"].get("namespace") != NAMESPACE:
             yield f"{item['kind']} {item['metadata']['name']} is not in the release's namespace"
+
+
+def texts_are_texts(rendered: Rendered) -> Iterator[str]:
+    """What YAML would take for a number or a truth is quoted: names, labels, selectors."""
+    for item in rendered.objects:
+        for path, value in named_texts(item, item["kind"]):
+            if not isinstance(value, str):
+                yield f"{path}: {value!r} is no text"
 
 
 def deployments_select_their_own_pods(rendered: Rendered) -> Iterator[str]:
@@ -62,6 +76,11 @@ def services_lead_to_ports(rendered: Rendered) -> Iterator[str]:
             yield f"Service {name} selects no pod"
         for pod in pods:
             for port in item["spec"]["ports"]:
+                if (
+                    port["name"] == "health"
+                    and item["spec"].get("type", "ClusterIP") != "ClusterIP"
+                ):
+                    yield f"Service {name}: who is outside the cluster may reach health"
                 if port["targetPort"] not in port_numbers(pod):
                     yield f"Service {name}: no pod has port {port['targetPort']}"
 
@@ -231,6 +250,27 @@ def files_of_settings_are_mounted(rendered: Rendered) -> Iterator[str]:
             yield f"{name}: a secret by subPath never changes"
 
 
+def downloads_have_what_pods_have(rendered: Rendered) -> Iterator[str]:
+    """Variables and volumes of the user's, such as a proxy and its authority."""
+    for name, _, pod in deployments(rendered):
+        service = main_container(pod)
+        own = {entry["name"] for entry in service["env"] if not is_derived(entry["name"])}
+        volumes = {m["name"] for m in service["volumeMounts"]} - _MOUNTED_BY_THE_CHART
+        for pull in pod["spec"].get("initContainers", ()):
+            given = {entry["name"] for entry in pull.get("env", ())}
+            if given != own or not volumes <= {m["name"] for m in pull["volumeMounts"]}:
+                yield f"{name}: {pull['name']} has {sorted(given)}, not {sorted(own)}, {volumes}"
+
+
+def nodes_can_be_emptied(rendered: Rendered) -> Iterator[str]:
+    """What pods keep in empty folders may be lost: no cluster autoscaler is stopped by it."""
+    for name, _, pod in deployments(rendered):
+        folders = {v["name"] for v in pod["spec"]["volumes"] if "emptyDir" in v}
+        told = pod["metadata"]["annotations"].get(_LOSABLE, "").split(",")
+        if set(told) != folders & {"tmp", "shm", "models"}:
+            yield f"{name}: {told} may be lost, of {sorted(folders)}"
+
+
 def resources_fit(rendered: Rendered) -> Iterator[str]:
     """Every container asks for processor and memory, bounds its memory, and asks within bounds."""
     for name, container in rendered.containers():
@@ -266,12 +306,12 @@ def gpu_pods_have_what_they_need(rendered: Rendered) -> Iterator[str]:
 
 
 def monitors_find_services(rendered: Rendered) -> Iterator[str]:
-    """A ServiceMonitor selects just one Service, which has the port."""
+    """Of the Services that a ServiceMonitor selects, just one has the port."""
     for item in rendered.of("ServiceMonitor"):
         name, wanted = item["metadata"]["name"], item["spec"]["selector"]["matchLabels"]
         found = [s for s in rendered.of("Service") if is_selected(wanted, s["metadata"]["labels"])]
-        ports = {port["name"] for service in found for port in service["spec"]["ports"]}
-        if len(found) != 1 or {end["port"] for end in item["spec"]["endpoints"]} - ports:
+        ports = [port["name"] for service in found for port in service["spec"]["ports"]]
+        if [ports.count(end["port"]) for end in item["spec"]["endpoints"]] != [1]:
             yield f"ServiceMonitor {name}: {len(found)} Services with {sorted(ports)}"
 
 
@@ -284,12 +324,16 @@ def tests_are_programs_of_ours(rendered: Rendered) -> Iterator[str]:
         interpreter, flag, module, *_ = main_container(item)["command"]
         if (interpreter, flag) != ("python", "-m") or importlib.util.find_spec(module) is None:
             yield f"{name}: runs {module}, which there is not"
+        edge = next(pod["spec"] for _, _, pod in deployments(rendered) if component(pod) == "edge")
+        if any(edge.get(key) != item["spec"].get(key) for key in ("nodeSelector", "tolerations")):
+            yield f"{name}: may not run where edges do, whose image it has"
 
 
 INVARIANTS: Mapping[str, Callable[[Rendered], Iterator[str]]] = {
     function.__name__: function
     for function in (
         names_are_good,
+        texts_are_texts,
         deployments_select_their_own_pods,
         services_lead_to_ports,
         ingresses_lead_to_services,
@@ -308,6 +352,8 @@ INVARIANTS: Mapping[str, Callable[[Rendered], Iterator[str]]] = {
         security.containers_are_restricted,
         security.volumes_are_the_clusters,
         security.images_are_pinned,
+        downloads_have_what_pods_have,
+        nodes_can_be_emptied,
         resources_fit,
         gpu_pods_have_what_they_need,
         security.networks_are_closed,

@@ -8,6 +8,13 @@ from tests.helm.chart import Object, Rendered
 
 POLICED = ("edge", "tokenizer", "worker")
 """Components whose pods take calls."""
+_TABLES_OF_TEXTS = frozenset({"labels", "annotations", "matchLabels", "nodeSelector"})
+_TEXTS = frozenset(
+    {
+        *("name", "namespace", "host", "value", "claimName", "secretName", "subPath", "path"),
+        *("serviceAccountName", "priorityClassName", "runtimeClassName", "ingressClassName"),
+    }
+)
 
 
 def is_selected(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
@@ -87,3 +94,22 @@ def strings(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from strings(item)
+
+
+def is_derived(variable: str) -> bool:
+    """Whether the chart itself sets a variable."""
+    return variable.startswith("HEADRACE_")
+
+
+def named_texts(value: object, path: str) -> Iterator[tuple[str, object]]:
+    """Whatever in an object must be a text, or is a table of texts, by its path."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in _TABLES_OF_TEXTS and isinstance(item, Mapping):
+                yield from ((f"{path}.{key}.{name}", text) for name, text in item.items())
+            elif key in _TEXTS and not isinstance(item, Mapping):
+                yield f"{path}.{key}", item
+            yield from named_texts(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from named_texts(item, f"{path}.{number}")

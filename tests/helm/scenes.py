@@ -15,6 +15,11 @@ _DOWNLOAD = {
     "model": "Qwen2.5-0.5B-Instruct",
     "download": {"enabled": True, "reference": "OpenVINO/Qwen2.5-0.5B-Instruct-fp16-ov"},
 }
+_BEHIND_A_PROXY = {
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.test:3128"}],
+    "extraVolumes": [{"name": "authority", "configMap": {"name": "proxy-authority"}}],
+    "extraVolumeMounts": [{"name": "authority", "mountPath": "/etc/proxy", "readOnly": True}],
+}
 
 SCENES: Mapping[str, Path | Mapping[str, Any]] = {
     **{file.stem: file for file in EXAMPLES},
@@ -30,11 +35,14 @@ SCENES: Mapping[str, Path | Mapping[str, Any]] = {
         edge={
             "keys": {"existingSecret": "keys", "key": "people.toml"},
             "tls": {"existingSecret": "edge-tls"},
+            "nodeSelector": {"kubernetes.io/arch": "amd64"},
+            "tolerations": [{"key": "example.com/edge", "operator": "Exists"}],
             "service": {"type": "LoadBalancer", "annotations": {"example.com/lb": "internal"}},
         },
         internal={**_KEYS, "tls": {"existingSecret": "internal-tls", "mutual": False}},
         image={"registry": "registry.example.com", "tag": "1", "pullSecrets": [{"name": "pull"}]},
         test={"apiKey": {"existingSecret": "test-key"}},
+        observability={"serviceMonitors": {"enabled": True}},
     ),
     "keys-without-a-test-key": smallest(edge={"keys": {"existingSecret": "keys"}}),
     "a-collector-with-a-key": smallest(
@@ -58,7 +66,9 @@ SCENES: Mapping[str, Path | Mapping[str, Any]] = {
     ),
     "downloads": smallest(
         models={"source": {"type": "emptyDir"}, "settings": {"hub_endpoint": "https://hub.test"}},
-        workers=[_DOWNLOAD],
+        workers=[_DOWNLOAD | _BEHIND_A_PROXY],
+        tokenizer=_BEHIND_A_PROXY,
+        networkPolicy={"egress": [{"ports": [{"protocol": "TCP", "port": 3128}]}]},
     ),
     "claims-of-their-own": smallest(
         models={"source": {"type": "claim", "subPath": "models"}},
@@ -73,6 +83,19 @@ SCENES: Mapping[str, Path | Mapping[str, Any]] = {
         tokenizer={"autoscaling": {"enabled": True}},
         workerDefaults={"autoscaling": {"enabled": True}},
         networkPolicy={"directCallers": [{"podSelector": {"matchLabels": {"may": "call"}}}]},
+    ),
+    "words-of-yaml": smallest(
+        edge={"insecure": True, "ingress": {"enabled": True, "hosts": ["*.example.com", "2026"]}},
+        models={"source": {"type": "existingClaim", "claimName": "123", "subPath": "no"}},
+        image={"tag": "1", "pullSecrets": [{"name": "1"}]},
+        serviceAccount={"create": False, "name": "2026"},
+        workers=[
+            {"name": "on", "model": "null", "priorityClassName": "1", "runtimeClassName": "true"}
+        ],
+    ),
+    "openshift": smallest(
+        podSecurityContext={"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+        models={"source": {"type": "existingClaim", "claimName": "models"}},
     ),
     "extras": smallest(
         workerDefaults={

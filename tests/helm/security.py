@@ -34,7 +34,8 @@ def pods_are_restricted(rendered: Rendered) -> Iterator[str]:
     """
     for name, pod in rendered.pods():
         spec, security = pod["spec"], pod["spec"].get("securityContext", {})
-        if security.get("runAsNonRoot") is not True or security.get("runAsUser", 0) < 1:
+        # Whom a user is not given, OpenShift gives one.
+        if security.get("runAsNonRoot") is not True or security.get("runAsUser", 1) < 1:
             yield f"{name}: may run as root"
         if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
             yield f"{name}: without seccomp"
@@ -94,6 +95,10 @@ def networks_are_closed(rendered: Rendered) -> Iterator[str]:
                 yield f"{name}: lets in to {ports}"
             if ports not in (["http"], ["http", "https"]) and not rule.get("from"):
                 yield f"{name}: everybody may reach {ports}"
+        names = {("UDP", 53), ("TCP", 53), ("UDP", 5353), ("TCP", 5353)}
+        anywhere = [rule["ports"] for rule in own[0]["egress"] if "to" not in rule]
+        if not any(names <= {(p["protocol"], p["port"]) for p in ports} for ports in anywhere):
+            yield f"{name}: DNS pods are out of reach, at 53 or at OpenShift's 5353"
         let_in = {component_of(peer) for rule in own[0]["ingress"] for peer in rule.get("from", ())}
         if component(pod) != "edge" and "edge" not in let_in:
             yield f"{name}: the edge is shut out"

@@ -251,6 +251,17 @@ def test_a_key_that_is_no_setting_is_noticed(
             "maxReplicas is less than minReplicas",
         ),
         (
+            {"workerDefaults": {"settings": {"openvino": {"a": [1, None]}}}},
+            "list of something else than plain values",
+        ),
+        (
+            {
+                "tokenizer": {"modelSource": {"type": "claim"}},
+                "workers": [{"name": "tokenizer", "model": "x", "modelSource": {"type": "claim"}}],
+            },
+            "the claim of pool tokenizer would be the tokenizer's",
+        ),
+        (
             {"workerDefaults": {"settings": {"openvino": {"a": [[1]]}}}},
             "list of something else than plain values",
         ),

@@ -64,6 +64,11 @@ NEGATIVES: Mapping[str, dict[str, Any]] = {
     "a name that is too long": smallest(fullnameOverride=_LETTERS),
     "settings that are no table": worker(settings=["threads"]),
     "an annotation that is no text": worker(podAnnotations={"a": 1}),
+    "a variable that is no text": worker(extraEnv=[{"name": "A", "value": 1}]),
+    "a variable that the chart sets": worker(
+        extraEnv=[{"name": "HEADRACE_WORKER__HOST", "value": "::"}]
+    ),
+    "no port of DNS": smallest(networkPolicy={"dnsPorts": []}),
 }
 
 
@@ -78,6 +83,33 @@ def test_the_schema_refuses(wrong: str, version: str, tmp_path: Path) -> None:
 def test_the_schema_takes_globals(tmp_path: Path) -> None:
     """A parent chart's values come along."""
     assert render(smallest(**{"global": {"imageRegistry": "x"}}), tmp_path).objects
+
+
+def test_long_names_are_told_apart(tmp_path: Path) -> None:
+    """Two releases in one namespace whose names end differently share no object."""
+    long = "a-release-with-a-name-of-all-that-helm-allows-53-char"
+    assert len(long) == 53
+    one, two = (
+        {
+            (item["kind"], item["metadata"]["name"])
+            for item in render(smallest(), tmp_path, release=f"{long[:-1]}{letter}").objects
+        }
+        for letter in "ab"
+    )
+
+    assert not one & two
+    assert len(one) == len(two) > 8
+    assert all(len(name) <= 63 for _, name in one)
+
+
+@pytest.mark.parametrize("release", ["1st", "team.llm"])
+def test_names_that_services_cannot_have_are_refused(release: str, tmp_path: Path) -> None:
+    """Helm takes them for a release; another beginning of the names is asked for."""
+    with pytest.raises(HelmError, match="fullnameOverride: Services cannot be named after"):
+        render(smallest(), tmp_path, release=release)
+
+    renamed = render(smallest(fullnameOverride="llm"), tmp_path, release=release)
+    assert renamed.named("Service", "llm-edge")
 
 
 def test_kubernetes_that_is_too_old_is_refused(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@
 - name: models
 {{- if eq .type "hostPath" }}
   hostPath:
-    path: {{ .hostPath }}
+    path: {{ .hostPath | quote }}
     type: Directory
 {{- else if eq .type "emptyDir" }}
   emptyDir: {}
 {{- else }}
   persistentVolumeClaim:
-    claimName: {{ .claimName }}
+    claimName: {{ .claimName | quote }}
 {{- end }}
 {{- end -}}
 
@@ -35,11 +35,12 @@
   mountPath: /models
   readOnly: {{ .readOnly }}
   {{- with .source.subPath }}
-  subPath: {{ . }}
+  subPath: {{ . | quote }}
   {{- end }}
 {{- end -}}
 
-{{/* Containers that pull models before the start. Of a dict: root, source, pools. */}}
+{{/* Containers that pull models before the start. Of a dict: root, source, pools, and values
+of the pod's component, whose variables and volumes they have too: proxies, authorities. */}}
 {{- define "headrace.downloads" -}}
 {{- $downloading := list -}}
 {{- range .pools -}}
@@ -57,6 +58,10 @@
   command: [headrace, model, pull, {{ .download.reference | quote }}, --name, {{ .model | quote }}, --config, /etc/headrace/config/headrace.toml]
   securityContext:
     {{- include "headrace.containerSecurity" $.root | nindent 4 }}
+  {{- with $.values.extraEnv }}
+  env:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   resources:
     {{- toYaml .resources | nindent 4 }}
   volumeMounts:
@@ -66,5 +71,8 @@
       readOnly: true
     - name: tmp
       mountPath: /tmp
+    {{- with $.values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}
 {{- end -}}

@@ -1,18 +1,26 @@
 {{/* Names, labels and images. */}}
 
+{{/* 36 characters at most, of which a longer name's last eight tell it from others that begin alike. */}}
 {{- define "headrace.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- $joined := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $joined .Values.fullnameOverride | trunc 36 | trimSuffix "-" -}}
+{{- $joined = default $joined .Values.fullnameOverride -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $joined) -}}
+{{- fail (printf "fullnameOverride: Services cannot be named after %s: give a name of a-z, 0-9 and -, a letter first" $joined) -}}
+{{- end -}}
+{{- if gt (len $joined) 36 -}}
+{{- $joined = printf "%s-%s" ($joined | trunc 27 | trimSuffix "-") ($joined | sha256sum | trunc 8) -}}
+{{- end -}}
+{{- $joined -}}
 {{- end -}}
 
 {{/* Labels that select; of a dict: root, component, and pool for workers. */}}
 {{- define "headrace.selector" -}}
 app.kubernetes.io/name: headrace
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .pool }}
-headrace.dev/pool: {{ . }}
+headrace.dev/pool: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -24,8 +32,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 
 {{- define "headrace.metadata" -}}
-name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ .name | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "headrace.labels" . | nindent 2 }}
 {{- end -}}

@@ -27,9 +27,12 @@ spec:
         {{- toYaml . | nindent 8 }}
     {{- end }}
   egress:
+    # Policies see a DNS pod's own port, behind that of its Service.
     - ports:
-        - {protocol: UDP, port: 53}
-        - {protocol: TCP, port: 53}
+        {{- range .root.Values.networkPolicy.dnsPorts }}
+        - {protocol: UDP, port: {{ . }}}
+        - {protocol: TCP, port: {{ . }}}
+        {{- end }}
     {{- with .root.Values.observability.otlp.endpoint }}
     - ports:
         - {protocol: TCP, port: {{ include "headrace.otlpPort" . }}}
@@ -38,7 +41,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
     {{- end }}
-    {{- with .to }}
+    {{- with concat .to .root.Values.networkPolicy.egress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}

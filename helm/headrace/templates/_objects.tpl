@@ -62,14 +62,14 @@ spec:
   scaleTargetRef:
     apiVersion: apps/v1
     kind: Deployment
-    name: {{ $.name }}
+    name: {{ $.name | quote }}
   minReplicas: {{ .minReplicas }}
   maxReplicas: {{ .maxReplicas }}
   metrics:
     - type: Pods
       pods:
         metric:
-          name: {{ .metric }}
+          name: {{ .metric | quote }}
         target:
           type: AverageValue
           averageValue: {{ .target | quote }}

@@ -10,14 +10,20 @@ labels:
   {{- end }}
 annotations:
   checksum/config: {{ .config | sha256sum }}
-  {{- with .values.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- $notes := dict "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" (include "headrace.emptyVolumes" .) }}
+  {{- mergeOverwrite $notes .values.podAnnotations | toYaml | nindent 2 }}
+{{- end -}}
+
+{{/* Volumes that may be lost: for them alone no cluster autoscaler keeps a node. */}}
+{{- define "headrace.emptyVolumes" -}}
+tmp
+{{- if include "headrace.shmSize" .values }},shm{{ end }}
+{{- if eq (dig "type" "" (default (dict) .source)) "emptyDir" }},models{{ end }}
 {{- end -}}
 
 {{/* enableServiceLinks: variables of Services would be named HEADRACE_…, and be taken for settings. */}}
 {{- define "headrace.podSpec" -}}
-serviceAccountName: {{ include "headrace.serviceAccount" .root }}
+serviceAccountName: {{ include "headrace.serviceAccount" .root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ include "headrace.grace" .values }}
@@ -28,7 +34,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .values.nodeSelector }}
 nodeSelector:
@@ -50,7 +56,9 @@ topologySpreadConstraints:
 
 {{- define "headrace.podSecurity" -}}
 runAsNonRoot: true
-{{ toYaml .Values.podSecurityContext }}
+{{- with .Values.podSecurityContext }}
+{{ toYaml . }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
@@ -128,14 +136,14 @@ lifecycle:
 {{- define "headrace.volumes" -}}
 - name: config
   configMap:
-    name: {{ .name }}
+    name: {{ .name | quote }}
 - name: tmp
   emptyDir:
     sizeLimit: {{ default "1Gi" .values.tmpSize }}
 {{- range .secrets }}
 - name: {{ .name }}
   secret:
-    secretName: {{ .secretName }}
+    secretName: {{ .secretName | quote }}
     defaultMode: 288 # 0440
 {{- end }}
 {{- with .values.extraVolumes }}

@@ -4,7 +4,7 @@
 {{- range $key, $value := .table }}
 {{- if kindIs "slice" $value }}
 {{- range $value }}
-{{- if or (kindIs "map" .) (kindIs "slice" .) }}
+{{- if or (kindIs "map" .) (kindIs "slice" .) (kindIs "invalid" .) }}
 {{- fail (printf "settings: %s.%s is a list of something else than plain values" $.path $key) }}
 {{- end }}
 {{- end }}

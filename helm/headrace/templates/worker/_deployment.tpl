@@ -13,13 +13,13 @@ spec:
     spec:
       {{- include "headrace.podSpec" . | nindent 6 }}
       {{- with $pool.runtimeClassName }}
-      runtimeClassName: {{ . }}
+      runtimeClassName: {{ . | quote }}
       {{- end }}
       {{- with include "headrace.workerTolerations" $pool | fromJsonArray }}
       tolerations:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- with include "headrace.downloads" (dict "root" .root "source" .source "pools" (list $pool)) | trim }}
+      {{- with include "headrace.downloads" (dict "root" .root "source" .source "pools" (list $pool) "values" $pool) | trim }}
       initContainers:
         {{- . | nindent 8 }}
       {{- end }}
