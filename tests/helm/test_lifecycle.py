@@ -76,6 +76,31 @@ async def test_a_release_from_its_beginning_to_its_end(server: ApiServer, tmp_pa
     assert left == {("persistentvolumeclaims", "headrace-models")}
 
 
+async def test_values_of_an_older_chart_are_not_used_alone(server: ApiServer) -> None:
+    """--reuse-values leaves out the defaults of what is new: it is named, and nothing changes."""
+    older = server.folder / "older"
+    shutil.copytree(CHART, older)
+    (older / "values.schema.json").unlink()
+    for file, old, new in (
+        ("values.yaml", "  egress: []\n", ""),
+        ("templates/_network.tpl", "concat .to .root.Values.networkPolicy.egress", ".to"),
+    ):
+        text = (older / file).read_text()
+        assert text.count(old) == 1
+        (older / file).write_text(text.replace(old, new))
+    code, said = await apply(server, "install", smallest(tokenizer={"replicas": 4}), older)
+    assert code == 0, said
+
+    code, said = await server.helm("upgrade", RELEASE, CHART, "--reuse-values", *_WAIT)
+    assert code != 0
+    assert "missing property 'egress'" in said
+
+    code, said = await server.helm("upgrade", RELEASE, CHART, "--reset-then-reuse-values", *_WAIT)
+    assert code == 0, said
+    tokenizer = server.state.get((NAMESPACE, "deployments", "headrace-tokenizer"))
+    assert tokenizer["spec"]["replicas"] == 4
+
+
 async def test_other_replicas_roll_nothing(server: ApiServer) -> None:
     """Pods stay as they are where their settings do."""
     await apply(server, "install", smallest())

@@ -157,6 +157,26 @@ def test_every_value_has_a_default() -> None:
     assert known - set(given(values, SCHEMA)) == set()
 
 
+def groups(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every group of values that is described in its own place, whose defaults are always there."""
+    if "properties" in schema:
+        yield path, schema
+        for name, part in schema["properties"].items():
+            if path != "workerDefaults.":
+                yield from groups(part, f"{path}{name}.")
+
+
+def test_every_value_must_be_there() -> None:
+    """So none is missing unnoticed where values of an older chart are used again."""
+    optional = {"": {"global"}, "podSecurityContext.": {"runAsUser", "runAsGroup", "fsGroup"}}
+    found = dict(groups(SCHEMA))
+
+    assert len(found) > 15
+    for path, group in found.items():
+        needed = group["properties"].keys() - optional.get(path, set())
+        assert set(group.get("required", ())) == needed, path
+
+
 def test_every_object_of_the_schema_is_closed() -> None:
     """Wherever names are known, others are refused."""
     parts = [SCHEMA]
