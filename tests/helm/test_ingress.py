@@ -51,6 +51,16 @@ def test_follows_the_settings(tmp_path: Path) -> None:
     assert [rule["host"] for rule in found["spec"]["rules"]] == ["a.test", "b.test"]
 
 
+def test_what_is_null_is_as_by_default(tmp_path: Path) -> None:
+    """For nginx as for the edge: nothing would time out at once."""
+    settings = {"backend": {"request_timeout_seconds": None}, "server": {"max_body_bytes": None}}
+    notes, defaults = ingress(tmp_path, settings)["metadata"]["annotations"], EdgeSettings()
+
+    seconds = f"{defaults.backend.request_timeout_seconds:.0f}"
+    assert notes[f"{PREFIX}/proxy-read-timeout"] == seconds
+    assert notes[f"{PREFIX}/proxy-body-size"] == str(defaults.server.max_body_bytes)
+
+
 def test_other_controllers_are_told_nothing(tmp_path: Path) -> None:
     """Their annotations are the user's."""
     assert "annotations" not in ingress(tmp_path, {}, controller="other")["metadata"]

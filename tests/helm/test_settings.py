@@ -12,6 +12,7 @@ from headrace.cli.tables import load_models_settings, load_settings
 from headrace.runtime.errors import StartError
 from headrace.runtime.settings import SettingsGroup
 from tests.helm.chart import HelmError, Object, Rendered, render, smallest
+from tests.helm.invariants import INVARIANTS
 from tests.helm.scenes import SCENES
 from tokenizer_svc.settings import TokenizerSettings
 from worker.settings import WorkerSettings
@@ -157,6 +158,18 @@ def test_large_and_odd_values_survive(tmp_path: Path, monkeypatch: pytest.Monkey
     assert edge.aliases["*"].model == odd
     assert edge.admission.max_body_bytes_in_flight == 2**40
     assert tokenizer.template.max_seconds == 0.0000125
+
+
+def test_an_engines_table_may_be_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not there: GPUs and the grace are still reckoned with."""
+    pool = {"name": "main", "model": "m", "engine": "tensorrt_llm", "gpus": 2}
+    values = smallest(workers=[pool | {"settings": {"tensorrt_llm": None}}])
+    rendered = render(values, tmp_path)
+    worker = loaded(rendered, tmp_path, monkeypatch)["headrace-worker-main"]
+    assert isinstance(worker, WorkerSettings)
+
+    assert worker.tensorrt_llm.tensor_parallel == 2
+    assert list(INVARIANTS["grace_is_long_enough"](rendered)) == []
 
 
 def test_a_key_that_is_no_setting_is_noticed(

@@ -68,6 +68,8 @@ NEGATIVES: Mapping[str, dict[str, Any]] = {
     "a variable that the chart sets": worker(
         extraEnv=[{"name": "HEADRACE_WORKER__HOST", "value": "::"}]
     ),
+    "a label that selects": worker(podLabels={"app.kubernetes.io/component": "edge"}),
+    "a checksum of the user's": worker(podAnnotations={"checksum/config": "1"}),
     "no port of DNS": smallest(networkPolicy={"dnsPorts": []}),
 }
 

@@ -51,7 +51,7 @@
 {{- define "headrace.grace" -}}
 {{- $engine := 0 -}}
 {{- if eq (default "" .engine) "tensorrt_llm" -}}
-{{- $engine = dig "tensorrt_llm" "shutdown_seconds" 30 .settings -}}
+{{- $engine = dig "shutdown_seconds" 30 (default (dict) (get .settings "tensorrt_llm")) -}}
 {{- end -}}
 {{- add (int .preStopSeconds) (ceil (addf .drainDelaySeconds .drainSeconds) | int) (int .marginSeconds) (ceil $engine | int) -}}
 {{- end -}}

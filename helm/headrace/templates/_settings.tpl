@@ -149,10 +149,7 @@ narrows them to the pod's own where `listen` says so. */}}
 {{/* A pool's own settings, its GPUs spread over tensor_parallel unless it says otherwise; JSON. */}}
 {{- define "headrace.gpuSettings" -}}
 {{- $given := deepCopy .settings -}}
-{{- $engine := dict -}}
-{{- if hasKey $given "tensorrt_llm" -}}
-{{- $engine = $given.tensorrt_llm -}}
-{{- end -}}
+{{- $engine := default (dict) (get $given "tensorrt_llm") -}}
 {{- $stages := int (dig "pipeline_parallel" 1 $engine) -}}
 {{- if not (hasKey $engine "tensor_parallel") -}}
 {{- $_ := set $engine "tensor_parallel" (div (int .gpus) $stages) -}}
