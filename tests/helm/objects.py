@@ -11,7 +11,7 @@ POLICED = ("edge", "tokenizer", "worker")
 _TABLES_OF_TEXTS = frozenset({"labels", "annotations", "matchLabels", "nodeSelector"})
 _TEXTS = frozenset(
     {
-        *("name", "namespace", "host", "value", "claimName", "secretName", "subPath", "path"),
+        *("name", "namespace", "host", "claimName", "secretName", "subPath", "path"),
         *("serviceAccountName", "priorityClassName", "runtimeClassName", "ingressClassName"),
     }
 )
