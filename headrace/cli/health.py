@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from headrace.rpc.credentials import PeerCredentials
 from headrace.runtime.errors import StartError
+from headrace.runtime.listening import host_and_port
 
 _PROBE_SECONDS = 0.1
 _ANSWER_SECONDS = 2.0
@@ -26,7 +27,7 @@ _CHANNEL_OPTIONS = (
 async def grpc_healthy(host: str, port: int, credentials: PeerCredentials | None = None) -> None:
     """Return when the gRPC server at the address reports SERVING; asked as a link would ask."""
     credentials = credentials or PeerCredentials()
-    async with credentials.open_channel(f"{host}:{port}", _CHANNEL_OPTIONS) as channel:
+    async with credentials.open_channel(host_and_port(host, port), _CHANNEL_OPTIONS) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while not await _watch_until_serving(stub):
             continue
@@ -62,8 +63,8 @@ async def http_status(host: str, port: int, path: str, *, tls: bool = False) -> 
         async with asyncio.timeout(_ANSWER_SECONDS):
             reader, writer = await asyncio.open_connection(host, port, ssl=context)
             try:
-                request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-                writer.write(request.encode())
+                lines = f"Host: {host_and_port(host, port)}\r\nConnection: close\r\n"
+                writer.write(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
                 line = await reader.readline()
             finally:
                 writer.close()

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from headrace.cli.ports import PortClaims
 from headrace.runtime.errors import StartError
+from headrace.runtime.listening import host_and_port
 from headrace.telemetry.settings import HealthSettings
 
 FLAG = "--health-port"
@@ -35,7 +36,7 @@ class HealthPorts:
         if not self.by_replica:
             return ""
         shown = (
-            f"{f'[{host}]' if ':' in host else host}:{port} ({name})"
+            f"{host_and_port(host, port)} ({name})"
             for (name, _), (host, port) in self.by_replica.items()
         )
         return f"  health     {', '.join(shown)}\n"

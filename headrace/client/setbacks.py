@@ -19,7 +19,7 @@ _CONTINUING = frozenset({"output_prefix_token_ids", "output_index"})
 _MOST_CRASHES = 1
 _MOST_REFUSALS = 1
 _MOST_MOVES = 64
-"""How often an output goes on elsewhere: each pod of a large pool may be rolled under one answer."""
+"""How often an output goes on elsewhere: a large pool may be rolled under one answer."""
 
 
 @dataclass(frozen=True, slots=True)

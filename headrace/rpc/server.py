@@ -20,6 +20,7 @@ from headrace.rpc.errors import ServiceError, status_message, trailing_status
 from headrace.rpc.frame_stream import FrameViolationError, StreamLostError
 from headrace.rpc.limits import SERVER_OPTIONS
 from headrace.runtime.errors import StartError
+from headrace.runtime.listening import host_and_port
 from headrace.runtime.tls_settings import ServerTlsSettings
 
 _log = structlog.get_logger(__name__)
@@ -131,10 +132,11 @@ class GrpcServer:
         names = (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.host = host
+        address = host_and_port(host, port)
         try:
-            self.port = self._bind(f"{host}:{port}", credentials)
+            self.port = self._bind(address, credentials)
         except RuntimeError as error:
-            raise StartError(f"cannot listen on {host}:{port}: the port is taken") from error
+            raise StartError(f"cannot listen on {address}: the port is taken") from error
 
     def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         port: int = (

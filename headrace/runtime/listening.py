@@ -29,6 +29,11 @@ def warn_of_clear_text(service: str, host: str, *, uses_tls: bool) -> None:
         _log.warning("clear_text", service=service, host=host, remedy="configure TLS")
 
 
+def host_and_port(host: str, port: int) -> str:
+    """host:port, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches the address; names other than localhost may be anything."""
     try:

@@ -129,7 +129,7 @@ BREAKS: Sequence[Break] = (
         "rollouts_leave_somebody",
         "impatience",
         "_pod.tpl",
-        "progressDeadlineSeconds: {{ add (int .values.startupSeconds)",
+        "progressDeadlineSeconds: {{ add $start",
         "progressDeadlineSeconds: {{ add 0",
     ),
     Break(

@@ -171,8 +171,16 @@ lifecycle:
 
 {{/* How pods follow one another, and what is told of progress: a start behind a whole grace. */}}
 {{- define "headrace.rollout" -}}
+{{- $start := int .values.startupSeconds -}}
+{{- if eq .component "edge" -}}
+{{- /* Ready with the first model: on the first install it waits for whoever loads one. */ -}}
+{{- $start = max $start (int .root.Values.tokenizer.startupSeconds) -}}
+{{- range include "headrace.pools" .root | fromJsonArray -}}
+{{- $start = max $start (int .startupSeconds) -}}
+{{- end -}}
+{{- end -}}
 minReadySeconds: {{ .values.minReadySeconds }}
-progressDeadlineSeconds: {{ add (int .values.startupSeconds) (include "headrace.grace" .values | int) (int .values.minReadySeconds) 120 }}
+progressDeadlineSeconds: {{ add $start (include "headrace.grace" .values | int) (int .values.minReadySeconds) 120 }}
 revisionHistoryLimit: 5
 {{- if not .values.autoscaling.enabled }}
 replicas: {{ .values.replicas }}

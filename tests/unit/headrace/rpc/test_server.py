@@ -1,6 +1,7 @@
 """The boundary of the gRPC server: what handlers raise, as statuses; health; the taken port."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -150,3 +151,21 @@ async def test_a_taken_port_is_one_sentence() -> None:
     async with serving(ValueError()) as (server, _):
         with pytest.raises(StartError, match=rf"127\.0\.0\.1:{server.port}.*taken"):
             GrpcServer("127.0.0.1", server.port, [NAME])
+
+
+async def test_listens_on_an_ipv6_address() -> None:
+    """As pods of an IPv6 cluster have."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    server = GrpcServer("::1", 0, [NAME])
+    await server.serve()
+    try:
+        async with grpc.aio.insecure_channel(f"[::1]:{server.port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest())
+    finally:
+        await server.stop(0)
+
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING

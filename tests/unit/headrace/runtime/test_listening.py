@@ -7,7 +7,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.runtime.errors import StartError
-from headrace.runtime.listening import is_loopback, require_loopback, warn_of_clear_text
+from headrace.runtime.listening import (
+    host_and_port,
+    is_loopback,
+    require_loopback,
+    warn_of_clear_text,
+)
 from headrace.runtime.tls_settings import ServerTlsSettings
 from worker.main import run
 from worker.settings import WorkerSettings
@@ -78,3 +83,11 @@ def test_clear_text_to_others_is_warned_of(host: str, uses_tls: bool, warns: boo
         warn_of_clear_text("worker", host, uses_tls=uses_tls)
 
     assert [line["event"] for line in logs] == ["clear_text"] * warns
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("::1", "[::1]:80"), ("127.0.0.1", "127.0.0.1:80"), ("a.svc", "a.svc:80")]
+)
+def test_brackets(host: str, address: str) -> None:
+    """An IPv6 address has its own colons."""
+    assert host_and_port(host, 80) == address
