@@ -11,7 +11,7 @@ from edge.openai.request_limits import RequestLimits
 from edge.profile_data import host_name, merge_own_profiles, shipped_profiles
 from headrace.access.settings import GenerationKeysSettings
 from headrace.runtime.settings import SettingsGroup
-from headrace.runtime.tls_settings import ClientTlsSettings
+from headrace.runtime.tls_settings import ClientTlsSettings, require_pair
 from headrace.telemetry.settings import TelemetrySettings
 
 
@@ -43,8 +43,7 @@ class ServerSettings(SettingsGroup):
 
     @model_validator(mode="after")
     def _tls_is_complete(self) -> "ServerSettings":
-        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
-            raise ValueError("tls_certificate_file and tls_key_file must be set together")
+        require_pair(self.tls_certificate_file, self.tls_key_file, "tls_")
         if self.tls_port is not None and self.tls_certificate_file is None:
             raise ValueError("tls_port needs tls_certificate_file and tls_key_file")
         if self.tls_port and self.tls_port == self.port:

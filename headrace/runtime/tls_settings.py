@@ -11,6 +11,15 @@ from pydantic import Field, model_validator
 from headrace.runtime.settings import SettingsGroup
 
 
+def require_pair(certificate: Path | None, key: Path | None, prefix: str = "") -> None:
+    """Raise ValueError where one of a chain and its key is named without the other.
+
+    `prefix` is what the settings' names begin with.
+    """
+    if (certificate is None) != (key is None):
+        raise ValueError(f"{prefix}certificate_file and {prefix}key_file must be set together")
+
+
 class ServerTlsSettings(SettingsGroup):
     """TLS of a gRPC server."""
 
@@ -23,8 +32,7 @@ class ServerTlsSettings(SettingsGroup):
 
     @model_validator(mode="after")
     def _files_belong_together(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file must be set together")
+        require_pair(self.certificate_file, self.key_file)
         if self.client_ca_file is not None and self.certificate_file is None:
             raise ValueError("client_ca_file needs certificate_file and key_file")
         return self
@@ -54,8 +62,7 @@ class ClientTlsSettings(SettingsGroup):
 
     @model_validator(mode="after")
     def _files_belong_together(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file must be set together")
+        require_pair(self.certificate_file, self.key_file)
         for name in ("certificate_file", "server_name"):
             if getattr(self, name) is not None and self.ca_file is None:
                 raise ValueError(f"{name} needs ca_file")

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from headrace.runtime.listening import is_loopback
-from headrace.telemetry.collector_access import CollectorAccess
+from headrace.telemetry.collector_access import CollectorAccess, CollectorTls
 from headrace.telemetry.collector_headers import CollectorHeaders
 from headrace.telemetry.span_counts import REFUSED, TIMEOUT, UNREACHABLE
 
@@ -88,15 +88,16 @@ class Collector:
     def __init__(self, access: CollectorAccess) -> None:
         """Connects when it is first used."""
         self._access = access
-        self._open()
+        self._open(access.tls())
 
     async def export(
         self, request: ExportTraceServiceRequest, timeout_seconds: float
     ) -> ExportTraceServiceResponse:
         """Send a batch. Raises CollectorError."""
-        if self._access.tls() is not self._tls:
+        tls = self._access.tls()
+        if tls is not self._tls:
             await self._channel.close()
-            self._open()
+            self._open(tls)
         headers = self._access.headers()
         try:
             answer = await self._export(
@@ -117,19 +118,19 @@ class Collector:
         """End what goes on."""
         await self._channel.close()
 
-    def _open(self) -> None:
-        """A channel by the newest certificates."""
-        self._tls = self._access.tls()
-        self._channel = _channel(self._access)
+    def _open(self, tls: CollectorTls | None) -> None:
+        """A channel by these certificates."""
+        self._tls = tls
+        self._channel = _channel(self._access, tls)
         # Answers are read here: gRPC would make None of one that is malformed.
         self._export = self._channel.unary_unary(
             _METHOD, request_serializer=ExportTraceServiceRequest.SerializeToString
         )
 
 
-def _channel(access: CollectorAccess) -> grpc.aio.Channel:
+def _channel(access: CollectorAccess, tls: CollectorTls | None) -> grpc.aio.Channel:
     """A channel that connects when it is used."""
-    address, tls = access.address, access.tls()
+    address = access.address
     # No proxy reaches this machine's own collector; one would see the headers.
     options = (*_OPTIONS, ("grpc.enable_http_proxy", int(not is_loopback(address.host))))
     compression = _COMPRESSIONS[access.compression]

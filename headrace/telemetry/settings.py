@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from headrace.runtime.settings import FromEnvironment, SettingsGroup
+from headrace.runtime.tls_settings import require_pair
 from headrace.telemetry.collector_address import CollectorAddress
 from headrace.telemetry.standard_variables import (
     standard_ca_file,
@@ -39,8 +40,7 @@ class CollectorTlsSettings(SettingsGroup):
 
     @model_validator(mode="after")
     def _files_belong_together(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file must be set together")
+        require_pair(self.certificate_file, self.key_file)
         return self
 
     @property
